@@ -1,0 +1,67 @@
+package routing
+
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/discovery"
+)
+
+// Table is all routes and services at one moment: what a request sees from
+// its start to its end. It is immutable.
+type Table struct {
+	// Generation counts tables of this process, from 1.
+	Generation uint64
+	// Revision is the etcd revision this table stands for.
+	Revision int64
+	// Built is when it was built; Seen when the change that led to it was seen.
+	Built, Seen time.Time
+
+	routes   []*Route // by name
+	services []*Service
+	slots    map[string]int // service name to its place in services
+	index    *index
+
+	problems []Problem
+	held     []Held
+	active   map[string]string
+
+	snapshot discovery.Snapshot
+	memory   memory
+}
+
+// Held says that a flip waits and why.
+type Held struct {
+	Service string `json:"service"`
+	// Wanted and Serving are active values: "green", "blue=90,green=10", or
+	// "" for all instances.
+	Wanted  string    `json:"wanted"`
+	Serving string    `json:"serving"`
+	Reason  string    `json:"reason"`
+	Since   time.Time `json:"since"`
+}
+
+// Routes returns every route by name. The slice must not be changed.
+func (t *Table) Routes() []*Route { return t.routes }
+
+// Services returns every service that a route or a document names. The slice
+// must not be changed.
+func (t *Table) Services() []*Service { return t.services }
+
+// Service returns the named service, or nil.
+func (t *Table) Service(name string) *Service {
+	i, ok := t.slots[name]
+	if !ok {
+		return nil
+	}
+	return t.services[i]
+}
+
+// Problems returns the problems by key. The slice must not be changed.
+func (t *Table) Problems() []Problem { return t.problems }
+
+// Held returns the flips that wait. The slice must not be changed.
+func (t *Table) Held() []Held { return t.held }
+
+// Active returns the active value in effect by service; services without one
+// are absent. The map must not be changed.
+func (t *Table) Active() map[string]string { return t.active }
