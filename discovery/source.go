@@ -28,6 +28,10 @@ type State struct {
 	// Stored is set on a state that came from the state directory and not
 	// from the registry.
 	Stored bool
+
+	// carried: instances of a stored state stand in for what the registry
+	// has not answered yet.
+	carried bool
 }
 
 // Sink takes what a source has to say. Its methods may be called from any
