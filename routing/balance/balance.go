@@ -48,6 +48,24 @@ const (
 	TimedOut
 )
 
+// String gives the result as a word for labels: "neutral", "success",
+// "server_error", "unreachable", "broken" or "timed_out".
+func (r Result) String() string {
+	switch r {
+	case Success:
+		return "success"
+	case ServerError:
+		return "server_error"
+	case Unreachable:
+		return "unreachable"
+	case Broken:
+		return "broken"
+	case TimedOut:
+		return "timed_out"
+	}
+	return "neutral"
+}
+
 // Policy is what a picker does with what it learns. It is immutable and
 // comparable.
 type Policy struct {

@@ -1,9 +1,9 @@
 package balance
 
 import (
+	"fmt"
+	"sync/atomic"
 	"time"
-
-	"github.com/sluice-gateway/sluice/discovery"
 )
 
 // States of an endpoint.
@@ -16,71 +16,162 @@ const (
 
 // Endpoint is the live target for one instance of one service, with its
 // counters. It outlives every table that names it. Safe for concurrent use.
+//
+// Moments are nanoseconds of the pool's clock, which starts at 1, so that 0
+// is "never".
 type Endpoint struct {
-	service string
+	group   *Group
 	id      string
 	address string
+	// born is when slow start begins; 0 where there is none.
+	born int64
+
+	// until is when the ejection ends; 0 while not ejected. It stays set
+	// after its time, until a trial succeeded.
+	until atomic.Int64
+	// trial is set while the one request of a trial is under way.
+	trial atomic.Bool
+	// failing is the verdict of the active check; nil while it passes.
+	failing atomic.Pointer[verdict]
+	// drained is when the endpoint left the table; 0 while it is in.
+	drained atomic.Int64
+
+	// Guarded by group.mu.
+	ejections int      // in a row, which decides the next one's length
+	ejectedAt int64    // begin of the ejection
+	ejectedBy ejection // why
+	returned  int64    // when the last ejection ended
+
+	// Guarded by the pool's lock.
+	mark     uint64 // the Retain that last saw it in use
+	retained bool   // a table that was swapped in has named it
+
+	// The counters that every request writes stand on a cache line of their
+	// own: scans of the fields above by other requests stay cheap.
+	_        [64]byte
+	inFlight atomic.Int64
+	failures atomic.Int32
+}
+
+// verdict is what an active check found wrong.
+type verdict struct {
+	reason string
+	since  int64
+}
+
+// ejection is why an endpoint was ejected.
+type ejection struct {
+	result   Result
+	failures int32
+	trial    bool
+}
+
+func (x ejection) String() string {
+	switch {
+	case x.trial:
+		return "trial failed: " + x.result.String()
+	case x.result == Unreachable:
+		return x.result.String()
+	}
+	return fmt.Sprintf("%d failures in a row, the last: %s", x.failures, x.result)
 }
 
 // Service, ID and Address identify the endpoint; they never change.
-func (e *Endpoint) Service() string { return e.service }
-func (e *Endpoint) ID() string      { return e.id }
+func (e *Endpoint) Service() string { return e.group.name }
+
+// ID is that of the instance.
+func (e *Endpoint) ID() string { return e.id }
+
+// Address is host:port.
 func (e *Endpoint) Address() string { return e.address }
 
 // InFlight is the number of attempts under way.
-func (e *Endpoint) InFlight() int64 { return 0 }
+func (e *Endpoint) InFlight() int64 { return e.inFlight.Load() }
 
-// Status returns the state with its reason ("" while healthy) and since when.
+// Status returns the state with its reason ("" while healthy) and since when
+// (zero while healthy). An endpoint whose ejection has ended stays ejected
+// until a trial succeeded.
 func (e *Endpoint) Status() (state, reason string, since time.Time) {
+	pool := e.group.pool
+	if at := e.drained.Load(); at != 0 {
+		return Draining, "not in the table any more", pool.moment(at)
+	}
+	if v := e.failing.Load(); v != nil {
+		return Unhealthy, v.reason, pool.moment(v.since)
+	}
+	if e.until.Load() != 0 {
+		e.group.mu.Lock()
+		defer e.group.mu.Unlock()
+		if e.until.Load() != 0 {
+			return Ejected, e.ejectedBy.String(), pool.moment(e.ejectedAt)
+		}
+	}
 	return Healthy, "", time.Time{}
 }
 
-// SetHealthy records the verdict of an active check.
-func (e *Endpoint) SetHealthy(ok bool, reason string) {}
-
-// Pick is one endpoint taken for one attempt. It is a value; call Done once.
-type Pick struct {
-	Endpoint *Endpoint
+// SetHealthy records the verdict of an active check. An endpoint that is not
+// checked, or not any more, is healthy.
+func (e *Endpoint) SetHealthy(ok bool, reason string) {
+	g := e.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := e.failing.Load()
+	switch {
+	case ok && old == nil:
+		return
+	case ok:
+		e.failing.Store(nil)
+	case old == nil:
+		e.failing.Store(&verdict{reason: reason, since: g.pool.now()})
+	case old.reason != reason:
+		e.failing.Store(&verdict{reason: reason, since: old.since})
+		return // no change of who is fit
+	default:
+		return
+	}
+	g.epoch.Add(1)
 }
 
-// Done gives the endpoint back and says what became of the attempt.
-func (p Pick) Done(r Result) {}
-
-// Group is the live state of one service as a whole.
-type Group struct{ name string }
-
-// Begin counts a request towards the retry budget; AllowRetry spends from it
-// and says whether a retry may go.
-func (g *Group) Begin()                            {}
-func (g *Group) AllowRetry(budgetPercent int) bool { return true }
-func (g *Group) InFlight() int64                   { return 0 }
-func (g *Group) CircuitOpen() bool                 { return false }
-
-// Member is an endpoint with its weight in one picker.
-type Member struct {
-	Endpoint *Endpoint
-	Weight   int
+// fit says whether the endpoint may be chosen at now. It may still lose the
+// claim of a trial.
+func (e *Endpoint) fit(now int64, ignoreEjected, ignoreUnhealthy bool) bool {
+	if !ignoreUnhealthy && e.failing.Load() != nil {
+		return false
+	}
+	if ignoreEjected {
+		return true
+	}
+	until := e.until.Load()
+	return until == 0 || until <= now && !e.trial.Load()
 }
 
-// NewPicker makes a picker over members, sorted by endpoint ID.
-func NewPicker(g *Group, p Policy, members []Member) Picker { return nil }
+// claim takes an endpoint that was fit for one attempt. Of the requests that
+// come after an ejection's end one becomes the trial; the others are refused,
+// unless ejections are ignored.
+func (e *Endpoint) claim(now int64, ignoreEjected bool) (trial, ok bool) {
+	if until := e.until.Load(); until != 0 {
+		trial = until <= now && e.trial.CompareAndSwap(false, true)
+		if !trial && !ignoreEjected {
+			return false, false
+		}
+	}
+	e.inFlight.Add(1)
+	return trial, true
+}
 
-// Pool owns endpoints and groups by name. Safe for concurrent use.
-type Pool struct{}
+// release ends an attempt.
+func (e *Endpoint) release() {
+	if e.inFlight.Add(-1) == 0 && e.drained.Load() != 0 {
+		e.group.pool.drop(e)
+	}
+}
 
-// NewPool makes an empty pool.
-func NewPool() *Pool { return &Pool{} }
-
-// Group returns the live state of the named service, made when first asked for.
-func (p *Pool) Group(service string) *Group { return nil }
-
-// Endpoint returns the live endpoint for an instance, made when first asked
-// for. An instance that comes back under the same ID and address gets the
-// endpoint it had.
-func (p *Pool) Endpoint(service string, in discovery.Instance) *Endpoint { return nil }
-
-// Retain is called after a table was swapped in: endpoints that are not in
-// use drain and are dropped once nothing is in flight; groups of services not
-// named are dropped.
-func (p *Pool) Retain(inUse func(yield func(*Endpoint) bool), services func(yield func(string) bool)) {
+// warmth is the share of its weight that the endpoint takes: from 0.1 at its
+// birth to 1 after slowStart.
+func (e *Endpoint) warmth(now int64, slowStart time.Duration) float64 {
+	if e.born == 0 {
+		return 1
+	}
+	age := float64(now-e.born) / float64(slowStart)
+	return min(1, 0.1+0.9*max(0, age))
 }
