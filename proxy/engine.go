@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/routing"
+)
+
+// Engine is an HTTP client for the instances of upstreams with equal
+// settings. Safe for concurrent use.
+type Engine interface {
+	// RoundTrip sends req to req.URL.Host and returns the response head with
+	// its body still to be read. It follows no redirect, decodes nothing and
+	// invents no header. The context of req bounds the exchange until the
+	// body is closed. trip is filled in on the way.
+	//
+	// After a 101 response Body is an io.ReadWriteCloser over the raw
+	// connection, with CloseWrite() error where the transport can half-close.
+	RoundTrip(req *http.Request, trip *Trip) (*http.Response, error)
+	// CloseIdle closes connections that no request uses.
+	CloseIdle()
+}
+
+// Trip is how far one round trip came. The engine sets it, from any
+// goroutine; the forwarder reads it after RoundTrip returned.
+type Trip struct {
+	// Inform takes informational responses other than 101; an error ends the
+	// round trip. It may be nil.
+	Inform func(code int, header http.Header) error
+
+	state atomic.Uint32
+}
+
+// How far a trip came.
+const (
+	tripAsked     = 1 << iota // the request was well formed and a connection was asked for
+	tripConnected             // a connection was had
+	tripReused                // it had served another request before
+	tripWrote                 // something of the request may have been sent
+	tripAnswered              // the first byte of an answer came
+)
+
+// Asked records that a connection is being looked for.
+func (t *Trip) Asked() { t.state.Or(tripAsked) }
+
+// Connected records that the request has a connection and whether that had
+// been used before. It clears what an earlier connection came to.
+func (t *Trip) Connected(reused bool) {
+	s := uint32(tripAsked | tripConnected)
+	if reused {
+		s |= tripReused
+	}
+	t.state.Store(s)
+}
+
+// Wrote records that something of the request may have left.
+func (t *Trip) Wrote() { t.state.Or(tripWrote) }
+
+// Answered records the first byte of an answer.
+func (t *Trip) Answered() { t.state.Or(tripAnswered) }
+
+func (t *Trip) is(s uint32) bool { return t.state.Load()&s != 0 }
+
+// engineRetry is how long an engine that could not be made is not tried again.
+const engineRetry = time.Second
+
+// engines owns the engine of each upstream. Looking one up takes no lock.
+type engines struct {
+	make func(routing.Upstream) (Engine, error)
+	byUp atomic.Pointer[map[routing.Upstream]*engineSlot]
+
+	mu sync.Mutex // serialises changes of byUp
+}
+
+// engineSlot is an engine, or why there is none and since when.
+type engineSlot struct {
+	engine Engine
+	err    error
+	at     time.Time
+}
+
+func newEngines(mk func(routing.Upstream) (Engine, error)) *engines {
+	e := &engines{make: mk}
+	e.byUp.Store(&map[routing.Upstream]*engineSlot{})
+	return e
+}
+
+// get returns the engine for u, made when first asked for.
+func (e *engines) get(u routing.Upstream) (Engine, error) {
+	if s := (*e.byUp.Load())[u]; s.usable() {
+		return s.engine, s.err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s := (*e.byUp.Load())[u]; s.usable() {
+		return s.engine, s.err
+	}
+	next := maps.Clone(*e.byUp.Load())
+	s := e.slot(u)
+	next[u] = s
+	e.byUp.Store(&next)
+	return s.engine, s.err
+}
+
+func (s *engineSlot) usable() bool {
+	return s != nil && (s.err == nil || time.Since(s.at) < engineRetry)
+}
+
+func (e *engines) slot(u routing.Upstream) *engineSlot {
+	engine, err := e.make(u)
+	if err != nil {
+		err = fmt.Errorf("make %s client: %w", u.Protocol, err)
+	}
+	return &engineSlot{engine: engine, err: err, at: time.Now()}
+}
+
+// retain keeps exactly the engines of inUse and returns the errors of those
+// that could not be made.
+func (e *engines) retain(inUse []routing.Upstream) []error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := *e.byUp.Load()
+	next := make(map[routing.Upstream]*engineSlot, len(inUse))
+	var errs []error
+	for _, u := range inUse {
+		if _, ok := next[u]; ok {
+			continue
+		}
+		s := old[u]
+		if s == nil || s.err != nil {
+			s = e.slot(u)
+		}
+		if s.err != nil {
+			errs = append(errs, s.err)
+		}
+		next[u] = s
+	}
+	e.byUp.Store(&next)
+	for u, s := range old {
+		if s.engine != nil && !slices.Contains(inUse, u) {
+			s.engine.CloseIdle()
+		}
+	}
+	return errs
+}

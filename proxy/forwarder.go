@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/sluice-gateway/sluice/routing"
+)
+
+// Config is what the forwarder can be told.
+type Config struct {
+	// NewEngine makes the client for one upstream; nil is NewStdEngine.
+	NewEngine func(routing.Upstream) (Engine, error)
+}
+
+// Observer counts what happens on the way. Its methods are called on the
+// request path from many goroutines and do not block. Labels are from fixed
+// sets: result is one of success, server_error, unreachable, broken,
+// timed_out and neutral; reason is connect, reset, timeout, a status code or
+// hedge.
+type Observer interface {
+	// UpstreamResult counts one attempt.
+	UpstreamResult(service, result string)
+	// Retry counts one attempt that followed another for the same request.
+	Retry(service, reason string)
+	// Tunnels adds delta to the number of open upgraded connections.
+	Tunnels(service string, delta int)
+}
+
+// Forwarder forwards requests. Safe for concurrent use.
+type Forwarder struct {
+	log     *slog.Logger
+	obs     Observer
+	engines *engines
+	tunnels tunnels
+}
+
+// New makes a forwarder. obs may be nil.
+func New(cfg Config, log *slog.Logger, obs Observer) (*Forwarder, error) {
+	if log == nil {
+		return nil, errors.New("make forwarder: a logger is needed")
+	}
+	if cfg.NewEngine == nil {
+		cfg.NewEngine = NewStdEngine
+	}
+	if obs == nil {
+		obs = noObserver{}
+	}
+	return &Forwarder{log: log, obs: obs, engines: newEngines(cfg.NewEngine)}, nil
+}
+
+// Forward sends r to an instance of x.Match.Service and streams the response
+// to w. It returns nil when a response went out, and otherwise the refusal
+// that the caller shall answer with; nothing was written then, except
+// informational responses. It panics with http.ErrAbortHandler when the
+// response had to be cut short (x.Aborted says why).
+//
+// x.Match must name a Route and its Service, and r must have been through the
+// edge: see StripHopByHop. r is not changed.
+func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, x *routing.Exchange) *routing.Refusal {
+	c, refusal := f.newCall(w, r, x)
+	if refusal != nil {
+		return refusal
+	}
+	defer c.end()
+	return c.run()
+}
+
+// Retain makes the engines that upstreams in use need and closes the idle
+// connections of the others. Call it after a table was swapped in.
+func (f *Forwarder) Retain(inUse []routing.Upstream) {
+	for _, err := range f.engines.retain(inUse) {
+		f.log.Error("upstream cannot be spoken to", "error", err)
+	}
+}
+
+// CloseTunnels ends every upgraded connection, with WebSocket status 1001
+// (going away) where the stream stands between two frames. It returns how
+// many there were, without waiting for their handlers.
+func (f *Forwarder) CloseTunnels() int { return f.tunnels.closeAll() }
+
+// Close closes every tunnel and every idle connection. Requests under way are
+// not disturbed.
+func (f *Forwarder) Close() {
+	f.tunnels.closeAll()
+	f.engines.retain(nil)
+}
+
+type noObserver struct{}
+
+func (noObserver) UpstreamResult(string, string) {}
+func (noObserver) Retry(string, string)          {}
+func (noObserver) Tunnels(string, int)           {}

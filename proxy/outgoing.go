@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/routing"
+)
+
+// outgoing prepares target and header towards the instance.
+func (c *call) outgoing() *routing.Refusal {
+	path, err := c.x.Match.Target()
+	if err != nil {
+		return refuse(routing.CodeBadRequest, "The path cannot be forwarded.", err)
+	}
+	c.target = target(path, c.r.URL)
+	c.target.Scheme = "http"
+	if secure(c.svc.Upstream.Protocol) {
+		c.target.Scheme = "https"
+	}
+	h := maps.Clone(c.r.Header)
+	if h == nil {
+		h = http.Header{}
+	}
+	StripHopByHop(h)
+	c.upgrade = h["Upgrade"] != nil
+	if c.upgrade && (multiplexed(c.svc.Upstream.Protocol) || c.r.ProtoMajor != 1 || c.r.Method != http.MethodGet) {
+		// RFC 9110 section 7.8: an Upgrade that cannot be had is ignored.
+		c.upgrade = false
+		delete(h, "Connection")
+		delete(h, "Upgrade")
+	}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = nil // or the transport invents one
+	}
+	setForwarded(h, c.r)
+	setIdentity(h, c.x)
+	c.header = h
+	return nil
+}
+
+// target makes the URL whose request target is exactly path?query.
+func target(path string, in *url.URL) url.URL {
+	u := url.URL{Opaque: path, RawQuery: in.RawQuery, ForceQuery: in.ForceQuery}
+	if strings.HasPrefix(path, "//") {
+		// net/url takes an opaque part with two slashes for an authority. As
+		// RawPath it is sent as it stands, provided it holds nothing that
+		// net/url would escape.
+		u.Opaque, u.RawPath = "", escapeStray(path)
+		if plain, err := url.PathUnescape(u.RawPath); err == nil {
+			u.Path = plain
+		}
+	}
+	return u
+}
+
+// escapeStray escapes the bytes that RFC 3986 does not allow in a path.
+func escapeStray(path string) string {
+	const allowed = "-._~!$&'()*+,;=:@/%"
+	var b strings.Builder
+	for i := range len(path) {
+		switch ch := path[i]; {
+		case 'a' <= ch && ch <= 'z', 'A' <= ch && ch <= 'Z', '0' <= ch && ch <= '9', strings.IndexByte(allowed, ch) >= 0:
+			b.WriteByte(ch)
+		default:
+			b.WriteByte('%')
+			b.WriteByte("0123456789ABCDEF"[ch>>4])
+			b.WriteByte("0123456789ABCDEF"[ch&15])
+		}
+	}
+	return b.String()
+}
+
+// setForwarded says where the request came from. What stands in h already was
+// left there by the edge because a trusted proxy sent it.
+func setForwarded(h http.Header, r *http.Request) {
+	values := new([4]string) // one allocation for all
+	set := func(i int, name, value string) {
+		values[i] = value
+		h[name] = values[i : i+1 : i+1]
+	}
+	chain := peerHost(r)
+	if prior := h["X-Forwarded-For"]; len(prior) > 0 {
+		chain = strings.Join(prior, ", ") + ", " + chain
+	}
+	set(0, "X-Forwarded-For", chain)
+	if h["X-Forwarded-Proto"] == nil {
+		proto := "http"
+		if r.TLS != nil {
+			proto = "https"
+		}
+		set(1, "X-Forwarded-Proto", proto)
+	}
+	if h["X-Forwarded-Host"] == nil {
+		set(2, "X-Forwarded-Host", r.Host)
+	}
+	if h["X-Forwarded-Port"] == nil {
+		if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+			set(3, "X-Forwarded-Port", strconv.Itoa(a.Port))
+		}
+	}
+}
+
+// setIdentity names the request. A traceparent that is there already was made
+// or accepted by the edge; without one, the instance becomes a child of the
+// request's trace, not sampled.
+func setIdentity(h http.Header, x *routing.Exchange) {
+	if x.RequestID != "" {
+		h["X-Request-Id"] = []string{x.RequestID}
+	}
+	if x.TraceID == "" {
+		return
+	}
+	h["X-Trace-Id"] = []string{x.TraceID}
+	if h["Traceparent"] == nil && len(x.TraceID) == 32 {
+		span := strconv.FormatUint(rand.Uint64()|1<<63, 16)
+		h["Traceparent"] = []string{"00-" + x.TraceID + "-" + span + "-00"}
+	}
+}
+
+// request makes the request for one attempt.
+func (c *call) request(a *attempt) *http.Request {
+	out := c.r.WithContext(a.ctx)
+	u := c.target
+	u.Host = a.pick.Endpoint.Address()
+	out.URL = &u
+	out.Host = c.host(u.Host)
+	out.Header = c.header
+	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
+	out.RequestURI = ""
+	out.TransferEncoding = nil
+	out.Trailer = nil // a client's trailers are not passed on
+	out.Close = false
+	out.Body, out.GetBody = nil, nil
+	if c.body == nil {
+		out.ContentLength = 0
+		return out
+	}
+	a.view = c.body.view()
+	out.Body = a.view
+	out.ContentLength = c.body.length
+	if c.retry > 0 {
+		out.GetBody = a.rewind
+	}
+	return out
+}
+
+// rewind gives the transport the body again, for the cases in which it knows
+// that the instance has not looked at the request.
+func (a *attempt) rewind() (io.ReadCloser, error) {
+	a.view.Close()
+	if !a.view.body.replayable() {
+		return nil, errDetached
+	}
+	a.view = a.view.body.view()
+	return a.view, nil
+}
+
+// host is the Host to send: the client's own, the instance's address or a
+// name.
+func (c *call) host(address string) string {
+	mode := ""
+	if s := c.x.Match.Route.Spec; s != nil {
+		mode = s.Host
+	}
+	switch mode {
+	case "", "preserve":
+		if c.r.Host == "" {
+			return address
+		}
+		return c.r.Host
+	case "service":
+		return address
+	}
+	return mode
+}
