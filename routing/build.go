@@ -1,10 +1,52 @@
 package routing
 
-// split chooses the subset of a request.
-type split struct{}
+import (
+	"slices"
+	"strings"
 
-// onEmpty is what a service does without a passing instance.
-type onEmpty struct{}
+	"github.com/sluice-gateway/sluice/discovery"
+)
 
-// memory is what a table remembers for the next build.
-type memory struct{}
+// Build makes the table of snap. prev, which may be nil, is the table before:
+// what did not change is taken from it, the last good version of a document
+// that is wrong now serves on, and a flip that is not ready keeps its choice.
+//
+// Build is pure but for deps.Pool, from which it takes live endpoints.
+func Build(prev *Table, snap discovery.Snapshot, deps Deps) *Table {
+	return Read(prev, snap, deps).Table()
+}
+
+// Table completes the draft: it gives each service its instances.
+func (d *Draft) Table() *Table {
+	t := &Table{
+		Generation: 1,
+		Built:      d.now, Seen: d.snap.Seen,
+		routes: d.routes, index: d.index, slots: d.slots,
+		services: make([]*Service, d.nslots),
+		active:   map[string]string{},
+		snapshot: d.snap,
+		memory:   d.memory,
+	}
+	if st, ok := d.snap.State(discovery.SourceEtcd); ok {
+		t.Revision = st.Revision
+	}
+	if d.prev != nil {
+		t.Generation = d.prev.Generation + 1
+	}
+	t.problems = d.memory.problems
+	for name, slot := range d.slots {
+		s := d.service(name)
+		t.services[slot] = s
+		if s.choice.entry != nil {
+			t.active[name] = s.choice.serving.String()
+		}
+		if s.choice.held != nil {
+			t.held = append(t.held, *s.choice.held)
+		}
+	}
+	for _, name := range sortedKeys(d.slots) {
+		t.listed = append(t.listed, t.services[d.slots[name]])
+	}
+	slices.SortFunc(t.held, func(a, b Held) int { return strings.Compare(a.Service, b.Service) })
+	return t
+}

@@ -37,6 +37,8 @@ type RetryPolicy struct {
 	Statuses []int
 	// PerTry bounds one attempt; 0 is none.
 	PerTry time.Duration
+	// BudgetPercent bounds retries to this share of requests.
+	BudgetPercent int
 }
 
 // Service is a compiled service in one table: its policy and, by subset, the
@@ -73,8 +75,14 @@ type Service struct {
 	// All holds every instance; subsets each colour by name.
 	All     *Subset
 	subsets map[string]*Subset
-	split   split
-	onEmpty onEmpty
+	// LastKnown says that no instance passes and the last known ones serve
+	// on, as on_empty asks.
+	LastKnown bool
+	choice    choice
+	split     split
+	// standIn serves for a subset without instances; nil for none.
+	standIn *Subset
+	inputs  serviceInputs
 }
 
 // Subset is the instances of one colour with the picker over them.

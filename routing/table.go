@@ -17,7 +17,8 @@ type Table struct {
 	Built, Seen time.Time
 
 	routes   []*Route // by name
-	services []*Service
+	services []*Service // by slot; nil where no name has the slot
+	listed   []*Service // by name
 	slots    map[string]int // service name to its place in services
 	index    *index
 
@@ -43,9 +44,9 @@ type Held struct {
 // Routes returns every route by name. The slice must not be changed.
 func (t *Table) Routes() []*Route { return t.routes }
 
-// Services returns every service that a route or a document names. The slice
-// must not be changed.
-func (t *Table) Services() []*Service { return t.services }
+// Services returns every service that a route or a document names, by name.
+// The slice must not be changed.
+func (t *Table) Services() []*Service { return t.listed }
 
 // Service returns the named service, or nil.
 func (t *Table) Service(name string) *Service {
@@ -65,3 +66,19 @@ func (t *Table) Held() []Held { return t.held }
 // Active returns the active value in effect by service; services without one
 // are absent. The map must not be changed.
 func (t *Table) Active() map[string]string { return t.active }
+
+// ChangedSource names the source whose change led from old, which may be
+// nil, to t; where several changed, the one whose change was seen first.
+func (t *Table) ChangedSource(old *Table) string {
+	for name, st := range t.snapshot.States {
+		if !st.Seen.IsZero() && st.Seen.Equal(t.Seen) {
+			return name
+		}
+	}
+	for name, st := range t.snapshot.States {
+		if old == nil || !old.snapshot.States[name].Seen.Equal(st.Seen) {
+			return name
+		}
+	}
+	return "time"
+}

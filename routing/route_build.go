@@ -1,0 +1,184 @@
+package routing
+
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/discovery"
+)
+
+// pluginDefault is the configuration of a plugin for every route that does
+// not set its own.
+type pluginDefault struct {
+	disabled bool
+	// broken: the document was wrong when the gateway started and no good
+	// version is known. Whether routes were meant to be guarded by it cannot
+	// be told, so those that would inherit it do not serve.
+	broken   bool
+	compiled any
+}
+
+// routeCompiler compiles routes under one set of plugin defaults.
+type routeCompiler struct {
+	deps     Deps
+	defaults []pluginDefault // by plugin slot
+	slots    *slotTable
+}
+
+// compile makes the Route of spec as doc says it. The faults are those that
+// only compiling can see: patterns, plugins.
+func (c *routeCompiler) compile(doc *discovery.Document, spec *RouteSpec) (*Route, Faults) {
+	m, faults := compileMatcher(spec)
+	plugins, pluginFaults := c.plugins(spec)
+	if faults = append(faults, pluginFaults...); len(faults) > 0 {
+		return nil, faults
+	}
+	r := &Route{
+		Name: doc.Name, Source: doc.Source, Key: doc.Key,
+		Revision: doc.Revision, Created: doc.Created,
+		State: RouteOK, Spec: spec,
+		ServiceName: spec.Service, Subset: spec.Subset,
+		Timeout: c.deps.Defaults.Timeout, Retries: -1,
+		Plugins: plugins,
+		slot:    -1, matcher: m,
+	}
+	if spec.Timeout != nil {
+		r.Timeout = time.Duration(*spec.Timeout)
+	}
+	if spec.Retries != nil {
+		r.Retries = *spec.Retries
+	}
+	if r.ServiceName != "" {
+		r.slot = c.slots.of(r.ServiceName)
+	}
+	for slot := range c.defaults {
+		if c.defaults[slot].broken && plugins[slot] == nil {
+			r.State = RouteInvalid
+		}
+	}
+	return r, nil
+}
+
+// plugins compiles the route's own configurations and fills the rest from
+// the defaults.
+func (c *routeCompiler) plugins(spec *RouteSpec) ([]any, Faults) {
+	var faults Faults
+	out := make([]any, c.deps.Plugins.Slots())
+	own := make([]bool, len(out))
+	for name, config := range spec.Plugins {
+		field := "plugins." + name
+		slot, ok := c.deps.Plugins.Slot(name)
+		if !ok {
+			faults = append(faults, Fault{Field: field, Code: ProblemPlugin,
+				Message: "unknown plugin; known are " + list(c.deps.Plugins.Names())})
+			continue
+		}
+		own[slot] = true
+		if off, ok := config["disabled"].(bool); ok && len(config) == 1 {
+			if !off {
+				own[slot] = false // {"disabled": false} alone is the default's
+			}
+			continue
+		}
+		compiled, fs := c.deps.Plugins.Compile(name, config, field)
+		for i := range fs {
+			fs[i].Code = ProblemPlugin
+		}
+		faults = append(faults, fs...)
+		out[slot] = compiled
+	}
+	for slot, d := range c.defaults {
+		switch {
+		case d.disabled:
+			out[slot] = nil
+		case !own[slot]:
+			out[slot] = d.compiled
+		}
+	}
+	return out, faults
+}
+
+// placeholder keeps the path of a broken route that never had a good version.
+func (c *routeCompiler) placeholder(doc *discovery.Document) *Route {
+	spec := salvage(doc.Value)
+	if spec == nil {
+		return nil
+	}
+	m, faults := compileMatcher(spec)
+	if faults != nil {
+		return nil
+	}
+	return &Route{
+		Name: doc.Name, Source: doc.Source, Key: doc.Key,
+		Revision: doc.Revision, Created: doc.Created,
+		State: RouteInvalid, Spec: spec,
+		Plugins: make([]any, c.deps.Plugins.Slots()),
+		slot:    -1, matcher: m,
+	}
+}
+
+// withState returns r, or a copy of it in another state.
+func (r *Route) withState(state string) *Route {
+	if r.State == state {
+		return r
+	}
+	c := *r
+	c.State = state
+	return &c
+}
+
+// slotTable gives each service name a place in Table.services. A name keeps
+// its place from table to table for as long as anything names it, so that
+// routes compiled earlier stay right.
+type slotTable struct {
+	byName map[string]int
+	used   map[string]bool
+	free   []int
+	n      int
+}
+
+// newSlotTable continues from the places of prev.
+func newSlotTable(prev *Table) *slotTable {
+	s := &slotTable{byName: map[string]int{}, used: map[string]bool{}}
+	if prev == nil {
+		return s
+	}
+	s.n = len(prev.services)
+	taken := make([]bool, s.n)
+	for name, i := range prev.slots {
+		s.byName[name] = i
+		taken[i] = true
+	}
+	for i, t := range taken {
+		if !t {
+			s.free = append(s.free, i)
+		}
+	}
+	return s
+}
+
+// of returns the place of name and marks it used.
+func (s *slotTable) of(name string) int {
+	s.used[name] = true
+	if i, ok := s.byName[name]; ok {
+		return i
+	}
+	i := s.n
+	if len(s.free) > 0 {
+		i = s.free[len(s.free)-1]
+		s.free = s.free[:len(s.free)-1]
+	} else {
+		s.n++
+	}
+	s.byName[name] = i
+	return i
+}
+
+// places returns the names in use with their places, and how many places
+// there are. Places of names no longer used stay empty until a later table.
+func (s *slotTable) places() (map[string]int, int) {
+	out := make(map[string]int, len(s.used))
+	for name := range s.used {
+		out[name] = s.byName[name]
+	}
+	return out, s.n
+}
