@@ -27,8 +27,8 @@
 // An ejection lasts BaseEjection, twice that when the trial after it fails,
 // and so on up to ten times BaseEjection. It starts over once the endpoint has
 // served for as long as the longest ejection. After its time one request at a
-// time is let through; success brings the endpoint back, failure sends it out
-// again.
+// time is let through (another one where that took five seconds); success
+// brings the endpoint back, failure sends it out again.
 //
 // A member of weight 0 gets no request; where no member has a weight, Pick
 // says ErrNoInstance.

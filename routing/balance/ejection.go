@@ -5,8 +5,11 @@ import "time"
 // maxEjectionGrowth bounds an ejection's length, in BaseEjections.
 const maxEjectionGrowth = 10
 
-// learn takes what an attempt says about the endpoint.
-func (p *picker) learn(e *Endpoint, r Result, trial bool) {
+// learn takes what an attempt says about the endpoint. began is the moment of
+// the trial that the attempt was, or 0. A trial that took so long that there
+// has been another is an attempt like any.
+func (p *picker) learn(e *Endpoint, r Result, began int64) {
+	trial := began != 0 && e.trial.Load() == began
 	switch {
 	case r == Neutral:
 	case r == Success:
@@ -20,7 +23,7 @@ func (p *picker) learn(e *Endpoint, r Result, trial bool) {
 		p.blame(e, ejection{result: r, failures: e.failures.Add(1), trial: trial})
 	}
 	if trial {
-		e.trial.Store(false)
+		e.trial.CompareAndSwap(began, 0)
 	}
 }
 

@@ -434,3 +434,37 @@ func TestCountsHoldOverRandomHistories(t *testing.T) {
 		})
 	}
 }
+
+func TestATrialThatNeverEndsDoesNotKeepTheEndpointOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, members := service(NewPool(), "orders", 2)
+		p := NewPicker(g, outlier(RoundRobin), members)
+		others := Query{Tried: []*Endpoint{members[0].Endpoint}}
+		bad := members[1].Endpoint
+		mustPick(t, p, others).Done(Unreachable)
+		time.Sleep(10 * time.Second)
+		stream := mustPick(t, p, others)
+		time.Sleep(trialPatience)
+		second := mustPick(t, p, others)
+		if k, err := p.Pick(others); err == nil {
+			k.Done(Neutral)
+			t.Error("two trials at once")
+		}
+		second.Done(ServerError)
+		stream.Done(Success)
+		if state(bad) != Ejected {
+			t.Error("a trial of long ago outweighed the one after it")
+		}
+		time.Sleep(20 * time.Second)
+		stream = mustPick(t, p, others)
+		time.Sleep(trialPatience)
+		mustPick(t, p, others).Done(Success)
+		if state(bad) != Healthy {
+			t.Error("not back after a good second trial")
+		}
+		stream.Done(ServerError)
+		if state(bad) != Healthy {
+			t.Error("an old trial counted as one after the endpoint was back")
+		}
+	})
+}

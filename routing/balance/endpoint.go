@@ -14,6 +14,10 @@ const (
 	Draining  = "draining"  // left the table, finishing what it has
 )
 
+// trialPatience is how long a trial keeps others from being tried: its request
+// may be a stream that goes on for hours.
+const trialPatience = 5 * time.Second
+
 // Endpoint is the live target for one instance of one service, with its
 // counters. It outlives every table that names it. Safe for concurrent use.
 //
@@ -29,8 +33,8 @@ type Endpoint struct {
 	// until is when the ejection ends; 0 while not ejected. It stays set
 	// after its time, until a trial succeeded.
 	until atomic.Int64
-	// trial is set while the one request of a trial is under way.
-	trial atomic.Bool
+	// trial is when the trial under way began; 0 while there is none.
+	trial atomic.Int64
 	// failing is the verdict of the active check; nil while it passes.
 	failing atomic.Pointer[verdict]
 	// drained is when the endpoint left the table; 0 while it is in.
@@ -142,17 +146,23 @@ func (e *Endpoint) fit(now int64, ignoreEjected, ignoreUnhealthy bool) bool {
 		return true
 	}
 	until := e.until.Load()
-	return until == 0 || until <= now && !e.trial.Load()
+	return until == 0 || until <= now && trialFree(e.trial.Load(), now)
+}
+
+func trialFree(began, now int64) bool {
+	return began == 0 || now-began >= int64(trialPatience)
 }
 
 // claim takes an endpoint that was fit for one attempt. Of the requests that
 // come after an ejection's end one becomes the trial; the others are refused,
-// unless ejections are ignored.
-func (e *Endpoint) claim(now int64, ignoreEjected bool) (trial, ok bool) {
+// unless ejections are ignored. trial is its moment, 0 for all but the trial.
+func (e *Endpoint) claim(now int64, ignoreEjected bool) (trial int64, ok bool) {
 	if until := e.until.Load(); until != 0 {
-		trial = until <= now && e.trial.CompareAndSwap(false, true)
-		if !trial && !ignoreEjected {
-			return false, false
+		began := e.trial.Load()
+		if until <= now && trialFree(began, now) && e.trial.CompareAndSwap(began, now) {
+			trial = now
+		} else if !ignoreEjected {
+			return 0, false
 		}
 	}
 	e.inFlight.Add(1)

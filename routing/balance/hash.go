@@ -10,7 +10,7 @@ import (
 // score for the key from hash(key, ID) and its weight, and the best one is
 // it. A member that leaves or joins moves its own keys and no others; each
 // owns keys by its exact weight; nothing is built, and gateways agree without
-// a word. The price is a look at every member: 0.3 µs for a hundred.
+// a word. The price is a look at every member: about 1 µs for a hundred.
 // (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005.)
 
 // seed gives each member the hash of its ID. Where registries share an ID,

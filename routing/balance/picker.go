@@ -19,7 +19,7 @@ type Pick struct {
 
 	from  *picker
 	probe int64 // of the open circuit; 0 for none
-	trial bool  // of the ejected endpoint
+	trial int64 // of the ejected endpoint; 0 for none
 }
 
 // Done gives the endpoint back and says what became of the attempt.
