@@ -16,9 +16,9 @@ type Table struct {
 	// Built is when it was built; Seen when the change that led to it was seen.
 	Built, Seen time.Time
 
-	routes   []*Route // by name
-	services []*Service // by slot; nil where no name has the slot
-	listed   []*Service // by name
+	routes   []*Route       // by name
+	services []*Service     // by slot; nil where no name has the slot
+	listed   []*Service     // by name
 	slots    map[string]int // service name to its place in services
 	index    *index
 
@@ -82,3 +82,12 @@ func (t *Table) ChangedSource(old *Table) string {
 	}
 	return "time"
 }
+
+// Knows says whether the named source had delivered when t was built.
+func (t *Table) Knows(source string) bool {
+	_, ok := t.snapshot.State(source)
+	return ok
+}
+
+// Snapshot returns what t was built from.
+func (t *Table) Snapshot() discovery.Snapshot { return t.snapshot }
