@@ -99,3 +99,24 @@ func TestPortsAreHandedOutOnce(t *testing.T) {
 		seen[p] = true
 	}
 }
+
+func TestProxyCutsAndStallsTheLine(t *testing.T) {
+	r := StartRedis(t)
+	p := StartProxy(t, r.Addr)
+	if err := redisReady(p.Addr); err != nil {
+		t.Fatalf("through the proxy: %v", err)
+	}
+	p.Cut()
+	if redisReady(p.Addr) == nil {
+		t.Error("a cut line answers")
+	}
+	p.Mend()
+	p.Stall()
+	if redisReady(p.Addr) == nil {
+		t.Error("a stalled line answers")
+	}
+	p.Flow()
+	if err := redisReady(p.Addr); err != nil {
+		t.Errorf("after all: %v", err)
+	}
+}
