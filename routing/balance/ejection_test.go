@@ -468,3 +468,37 @@ func TestATrialThatNeverEndsDoesNotKeepTheEndpointOut(t *testing.T) {
 		}
 	})
 }
+
+func TestAnEjectionDuringAPickCostsNoRequest(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			g, members := service(NewPool(), "orders", 3)
+			p := NewPicker(g, outlier(kind), members)
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						if k, err := p.Pick(Query{Prefer: "i001"}); err == nil {
+							k.Done(Unreachable)
+							k.Endpoint.readmit()
+						}
+					}
+				}
+			})
+			for i := range 20000 {
+				k, err := p.Pick(Query{Hash: uint64(i)})
+				if err != nil {
+					t.Errorf("pick %d: %v", i, err)
+					break
+				}
+				k.Done(Success)
+			}
+			close(stop)
+			wg.Wait()
+		})
+	}
+}

@@ -157,9 +157,11 @@ func trialFree(began, now int64) bool {
 // come after an ejection's end one becomes the trial; the others are refused,
 // unless ejections are ignored. trial is its moment, 0 for all but the trial.
 func (e *Endpoint) claim(now int64, ignoreEjected bool) (trial int64, ok bool) {
-	if until := e.until.Load(); until != 0 {
+	// An ejection that is not over began after the caller looked: the request
+	// goes, as it would have a moment earlier.
+	if until := e.until.Load(); until != 0 && until <= now {
 		began := e.trial.Load()
-		if until <= now && trialFree(began, now) && e.trial.CompareAndSwap(began, now) {
+		if trialFree(began, now) && e.trial.CompareAndSwap(began, now) {
 			trial = now
 		} else if !ignoreEjected {
 			return 0, false

@@ -104,10 +104,10 @@ func (p *picker) Pick(q Query) (Pick, error) {
 		g.inFlight.Add(-1)
 		return Pick{}, err
 	}
-	v := p.look(q)
-	// A choice is lost only to a request that takes the same trial at the
-	// same moment; then that member is not fit any more.
+	// A choice is lost only where another request takes the same trial at
+	// this very moment; another look tells.
 	for range len(p.members) + 1 {
+		v := p.look(q)
 		i := v.preferred()
 		if i < 0 {
 			i = v.choose()
