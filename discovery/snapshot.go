@@ -18,14 +18,3 @@ func (s Snapshot) State(source string) (State, bool) {
 	st, ok := s.States[source]
 	return st, ok
 }
-
-// Instances returns the passing instances of ref and whether any source has
-// an answer for it.
-func (s Snapshot) Instances(ref ServiceRef) ([]Instance, bool) {
-	for _, st := range s.States {
-		if in, ok := st.Instances[ref]; ok {
-			return in, true
-		}
-	}
-	return nil, false
-}

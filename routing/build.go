@@ -1,11 +1,6 @@
 package routing
 
-import (
-	"slices"
-	"strings"
-
-	"github.com/sluice-gateway/sluice/discovery"
-)
+import "github.com/sluice-gateway/sluice/discovery"
 
 // Build makes the table of snap. prev, which may be nil, is the table before:
 // what did not change is taken from it, the last good version of a document
@@ -34,9 +29,11 @@ func (d *Draft) Table() *Table {
 		t.Generation = d.prev.Generation + 1
 	}
 	t.problems = d.memory.problems
-	for name, slot := range d.slots {
+	t.listed = make([]*Service, 0, len(d.memory.names))
+	for _, name := range d.memory.names {
 		s := d.service(name)
-		t.services[slot] = s
+		t.services[d.slots[name]] = s
+		t.listed = append(t.listed, s)
 		if s.choice.entry != nil {
 			t.active[name] = s.choice.serving.String()
 		}
@@ -44,9 +41,5 @@ func (d *Draft) Table() *Table {
 			t.held = append(t.held, *s.choice.held)
 		}
 	}
-	for _, name := range sortedKeys(d.slots) {
-		t.listed = append(t.listed, t.services[d.slots[name]])
-	}
-	slices.SortFunc(t.held, func(a, b Held) int { return strings.Compare(a.Service, b.Service) })
 	return t
 }

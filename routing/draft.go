@@ -23,6 +23,7 @@ type memory struct {
 	defaults  []pluginDefault
 	pins      map[string][]string // subsets that routes pin, by service
 	refs      []discovery.ServiceRef
+	names     []string  // of services, in order
 	expires   time.Time // when a grace period ends; zero for none
 }
 
@@ -41,6 +42,9 @@ type Draft struct {
 	nslots    int
 	memory    memory
 	unchanged bool // routes and services are those of prev
+
+	changed   []entryID                                       // documents read anew
+	instances []map[discovery.ServiceRef][]discovery.Instance // of every source that has any
 }
 
 // docSources are the sources of documents; the earlier wins where two name
@@ -53,6 +57,11 @@ func Read(prev *Table, snap discovery.Snapshot, deps Deps) *Draft {
 	var before memory
 	if prev != nil {
 		before = prev.memory
+	}
+	for _, st := range snap.States {
+		if st.Instances != nil {
+			d.instances = append(d.instances, st.Instances)
+		}
 	}
 	d.memory.documents = make(map[string]*discovery.Documents, 2)
 	same := prev != nil
@@ -119,6 +128,7 @@ func (d *Draft) readEntries(before memory) {
 	_ = g.Wait() // nothing in it fails
 	for i, c := range changed {
 		entries[c.id] = read[i]
+		d.changed = append(d.changed, c.id)
 	}
 	d.memory.entries = entries
 }
@@ -132,18 +142,30 @@ func (d *Draft) compile(before memory) {
 	}
 	c := &routeCompiler{deps: d.deps, defaults: d.memory.defaults, slots: newSlotTable(d.prev)}
 
-	var candidates []candidate
+	if defaultsSame {
+		for _, id := range d.changed {
+			d.compileEntry(c, id, before)
+		}
+	} else {
+		for id := range d.memory.entries {
+			d.compileEntry(c, id, before)
+		}
+	}
+	candidates := make([]candidate, 0, len(d.memory.entries)+len(d.memory.tags))
+	d.memory.problems = nil
+	broken := map[string]bool{}
 	for id, e := range d.memory.entries {
-		if id.kind != discovery.KindRoute {
-			continue
+		switch id.kind {
+		case discovery.KindRoute:
+			if e.compiled != nil {
+				candidates = append(candidates, candidate{route: e.compiled, signature: e.signature})
+			}
+		case discovery.KindService, discovery.KindActive:
+			c.slots.of(id.name)
 		}
-		old := before.entries[id]
-		if e != old || !defaultsSame {
-			e = d.compileEntry(c, e, old)
-			d.memory.entries[id] = e
-		}
-		if e.compiled != nil {
-			candidates = append(candidates, candidate{route: e.compiled, signature: e.signature})
+		if e.faults != nil {
+			d.memory.problems = append(d.memory.problems, e.problem())
+			broken[e.doc.Key] = true
 		}
 	}
 	for service, t := range d.memory.tags {
@@ -154,17 +176,15 @@ func (d *Draft) compile(before memory) {
 		if t.route != nil {
 			candidates = append(candidates, candidate{route: t.route, signature: t.signature})
 		}
+		if t.faults != nil {
+			d.memory.problems = append(d.memory.problems, t.problem())
+			broken[t.key()] = true
+		}
 	}
 	for i := range candidates {
-		if r := candidates[i].route; r.ServiceName != "" {
-			c.slots.of(r.ServiceName)
-		}
+		c.slots.keep(candidates[i].route)
 	}
-	for id := range d.memory.entries {
-		if id.kind == discovery.KindService || id.kind == discovery.KindActive {
-			c.slots.of(id.name)
-		}
-	}
+
 	conflicts := d.resolve(candidates, before, c.slots)
 	d.slots, d.nslots = c.slots.places()
 	slices.SortFunc(d.routes, func(a, b *Route) int { return strings.Compare(a.Name, b.Name) })
@@ -173,14 +193,24 @@ func (d *Draft) compile(before memory) {
 		old = d.prev.index
 	}
 	d.index = buildIndex(old, d.routes)
-	d.collectProblems(conflicts)
+	for key, p := range conflicts {
+		if !broken[key] { // one problem a document is enough
+			d.memory.problems = append(d.memory.problems, p)
+		}
+	}
+	sortProblems(d.memory.problems)
 	d.collectPins()
+	d.memory.names = sortedKeys(d.slots)
 	d.memory.refs = d.collectRefs()
 }
 
-// compileEntry compiles the route of e. A fault that only compiling can see
-// makes the document as wrong as one that cannot be read.
-func (d *Draft) compileEntry(c *routeCompiler, e, old *entry) *entry {
+// compileEntry compiles the route of a document. A fault that only compiling
+// can see makes the document as wrong as one that cannot be read.
+func (d *Draft) compileEntry(c *routeCompiler, id entryID, before memory) {
+	if id.kind != discovery.KindRoute {
+		return
+	}
+	e, old := d.memory.entries[id], before.entries[id]
 	ne := *e
 	ne.compiled = nil
 	for ne.route != nil {
@@ -205,7 +235,7 @@ func (d *Draft) compileEntry(c *routeCompiler, e, old *entry) *entry {
 		}
 		ne.signature = ne.compiled.matcher.signature(ne.compiled.Spec.Priority)
 	}
-	return &ne
+	d.memory.entries[id] = &ne
 }
 
 // pluginDefaults compiles the documents under plugins/.
@@ -323,7 +353,7 @@ func (d *Draft) resolve(candidates []candidate, before memory, slots *slotTable)
 			if taken[sig] == nil {
 				last := old.withState(RouteLastGood)
 				if last.ServiceName != "" {
-					slots.of(last.ServiceName) // still the place it was compiled for
+					slots.keep(last) // still the place it was compiled for
 				}
 				taken[sig] = last
 				d.routes = append(d.routes, last)
@@ -360,26 +390,6 @@ func placeholderRank(r *Route) int {
 	return 0
 }
 
-func (d *Draft) collectProblems(conflicts map[string]Problem) {
-	d.memory.problems = nil
-	for _, e := range d.memory.entries {
-		if e.faults != nil {
-			d.memory.problems = append(d.memory.problems, e.problem())
-			delete(conflicts, e.doc.Key)
-		}
-	}
-	for _, t := range d.memory.tags {
-		if t.faults != nil {
-			d.memory.problems = append(d.memory.problems, t.problem())
-			delete(conflicts, t.key())
-		}
-	}
-	for _, p := range conflicts {
-		d.memory.problems = append(d.memory.problems, p)
-	}
-	sortProblems(d.memory.problems)
-}
-
 func sortProblems(ps []Problem) {
 	slices.SortFunc(ps, func(a, b Problem) int {
 		return cmp.Or(strings.Compare(a.Key, b.Key), strings.Compare(a.Code, b.Code))
@@ -399,12 +409,12 @@ func (d *Draft) collectPins() {
 // collectRefs lists the registry names whose instances the routes need.
 func (d *Draft) collectRefs() []discovery.ServiceRef {
 	seen := map[discovery.ServiceRef]bool{}
-	routed := map[string]bool{}
+	routed := make([]bool, d.nslots)
 	for _, r := range d.routes {
-		if r.ServiceName == "" || routed[r.ServiceName] {
+		if r.slot < 0 || routed[r.slot] {
 			continue
 		}
-		routed[r.ServiceName] = true
+		routed[r.slot] = true
 		for _, ref := range refsOf(r.ServiceName, d.serviceSpec(r.ServiceName)) {
 			seen[ref] = true
 		}

@@ -131,25 +131,23 @@ func (r *Route) withState(state string) *Route {
 // routes compiled earlier stay right.
 type slotTable struct {
 	byName map[string]int
-	used   map[string]bool
+	names  []string // by slot; "" for a place that is free
+	used   []bool   // by slot
 	free   []int
-	n      int
 }
 
 // newSlotTable continues from the places of prev.
 func newSlotTable(prev *Table) *slotTable {
-	s := &slotTable{byName: map[string]int{}, used: map[string]bool{}}
+	s := &slotTable{byName: map[string]int{}}
 	if prev == nil {
 		return s
 	}
-	s.n = len(prev.services)
-	taken := make([]bool, s.n)
+	s.names, s.used = make([]string, len(prev.services)), make([]bool, len(prev.services))
 	for name, i := range prev.slots {
-		s.byName[name] = i
-		taken[i] = true
+		s.byName[name], s.names[i] = i, name
 	}
-	for i, t := range taken {
-		if !t {
+	for i, name := range s.names {
+		if name == "" {
 			s.free = append(s.free, i)
 		}
 	}
@@ -158,27 +156,36 @@ func newSlotTable(prev *Table) *slotTable {
 
 // of returns the place of name and marks it used.
 func (s *slotTable) of(name string) int {
-	s.used[name] = true
-	if i, ok := s.byName[name]; ok {
-		return i
-	}
-	i := s.n
-	if len(s.free) > 0 {
+	i, ok := s.byName[name]
+	switch {
+	case ok:
+	case len(s.free) > 0:
 		i = s.free[len(s.free)-1]
 		s.free = s.free[:len(s.free)-1]
-	} else {
-		s.n++
+		s.byName[name], s.names[i] = i, name
+	default:
+		i = len(s.names)
+		s.byName[name], s.names, s.used = i, append(s.names, name), append(s.used, false)
 	}
-	s.byName[name] = i
+	s.used[i] = true
 	return i
+}
+
+// keep marks the place of a route compiled for this table or an earlier one.
+func (s *slotTable) keep(r *Route) {
+	if r.slot >= 0 {
+		s.used[r.slot] = true
+	}
 }
 
 // places returns the names in use with their places, and how many places
 // there are. Places of names no longer used stay empty until a later table.
 func (s *slotTable) places() (map[string]int, int) {
-	out := make(map[string]int, len(s.used))
-	for name := range s.used {
-		out[name] = s.byName[name]
+	out := make(map[string]int, len(s.byName))
+	for name, i := range s.byName {
+		if s.used[i] {
+			out[name] = i
+		}
 	}
-	return out, s.n
+	return out, len(s.names)
 }

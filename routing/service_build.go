@@ -38,6 +38,9 @@ func (d *Draft) service(name string) *Service {
 	if d.prev != nil {
 		before = d.prev.Service(name)
 	}
+	if d.unchanged && before != nil && d.sameAnswers(before) {
+		return before
+	}
 	spec := d.serviceSpec(name)
 	in := serviceInputs{
 		active: d.memory.entries[entryID{discovery.KindActive, name}],
@@ -47,7 +50,7 @@ func (d *Draft) service(name string) *Service {
 		in.doc = e.good
 	}
 	for _, ref := range refsOf(name, spec) {
-		i, ok := d.snap.Instances(ref)
+		i, ok := d.lookup(ref)
 		in.instances = append(in.instances, answer{i, ok})
 	}
 	if before != nil && before.inputs.same(in) {
@@ -56,6 +59,28 @@ func (d *Draft) service(name string) *Service {
 	s := d.compileService(name, spec, in, before)
 	s.inputs = in
 	return s
+}
+
+// lookup returns the passing instances of ref and whether any source has an
+// answer for it.
+func (d *Draft) lookup(ref discovery.ServiceRef) ([]discovery.Instance, bool) {
+	for _, m := range d.instances {
+		if in, ok := m[ref]; ok {
+			return in, true
+		}
+	}
+	return nil, false
+}
+
+// sameAnswers says whether the registry says of s what it said before.
+func (d *Draft) sameAnswers(s *Service) bool {
+	for i, ref := range s.Refs {
+		in, known := d.lookup(ref)
+		if was := s.inputs.instances[i]; was.known != known || !sameSlice(was.instances, in) {
+			return false
+		}
+	}
+	return true
 }
 
 // compileService makes the service: policy, subsets with their pickers, and
@@ -67,7 +92,7 @@ func (d *Draft) compileService(name string, spec *ServiceSpec, in serviceInputs,
 	}
 	s.policies(spec, d.deps.Defaults)
 
-	g := gather(name, spec, d.snap.Instances)
+	g := gather(name, spec, d.lookup)
 	all := g.all()
 	if len(all) == 0 && before != nil && spec != nil && spec.OnEmpty == "last_known" {
 		all, s.LastKnown = before.All.Instances, len(before.All.Instances) > 0
