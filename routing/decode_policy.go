@@ -114,12 +114,13 @@ func serviceSubsets(o *object) map[string]SubsetSpec {
 }
 
 func decodeSubset(o *object) *SubsetSpec {
+	before := len(*o.faults)
 	s := &SubsetSpec{
 		Tags:   o.texts("tags", maxTags, "[green]", acceptTag),
 		Meta:   o.textMap("meta", maxLabels, "{version: \"2\"}", acceptLabel, acceptText),
 		Consul: o.text("consul", acceptName),
 	}
-	if len(s.Tags) == 0 && len(s.Meta) == 0 && !o.has("consul") {
+	if len(s.Tags) == 0 && len(s.Meta) == 0 && s.Consul == "" && len(*o.faults) == before {
 		faultAt(o.faults, o.path, "says nothing about its instances; give tags, meta or consul")
 	}
 	return s

@@ -79,8 +79,10 @@ func routeRules(o *object, r *RouteSpec) {
 		}
 	}
 	twiceInAnotherCase(o, "headers", r.Headers)
-	_, params, _ := parseRoutePath(r.Path)
-	_, faults := compileRewrite(r, params)
+	if r.StripPrefix == "" && r.Rewrite == "" && r.Redirect == nil {
+		return // nothing that depends on the path's parameters
+	}
+	_, faults := compileMatcher(r)
 	*o.faults = append(*o.faults, faults...)
 	if r.StripPrefix != "" && len(faults) == 0 && !prefixOf(r.StripPrefix, r.Path) {
 		o.fault("strip_prefix", "%s begins no request that matches the path %s", quoted(r.StripPrefix), quoted(r.Path))
@@ -108,9 +110,13 @@ func routePlugins(o *object) map[string]map[string]any {
 	}
 	plugins := make(map[string]map[string]any, len(m))
 	for _, name := range sortedKeys(m) {
+		field := joinField(joinField(o.path, "plugins"), name)
+		if wrong := acceptName(name); wrong != "" {
+			faultAt(o.faults, field, "%s", wrong)
+		}
 		config, ok := m[name].(map[string]any)
 		if !ok {
-			o.fault("plugins", "%s is %s; want a mapping with the plugin's configuration, {} for its defaults", quoted(name), kindOf(m[name]))
+			faultAt(o.faults, field, "is %s; want a mapping with the plugin's configuration, {} for its defaults", kindOf(m[name]))
 			continue
 		}
 		plugins[name] = config

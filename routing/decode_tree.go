@@ -201,7 +201,7 @@ func (p *treeParser) yamlScalar(n *yaml.Node, path string) any {
 		}
 	case "!!int", "!!float":
 		var i int64
-		if n.Decode(&i) == nil {
+		if n.ShortTag() == "!!int" && n.Decode(&i) == nil {
 			return i
 		}
 		var f float64

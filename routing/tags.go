@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Names of tags after their prefix, and the field of a route each one gives.
@@ -54,6 +55,10 @@ func RouteFromTags(service, prefix string, tags []string) (*RouteSpec, Faults) {
 		}
 		if value = strings.TrimSpace(value); !hasValue || value == "" {
 			t.fault(name, "has no value; write "+prefix+name+"=VALUE")
+			continue
+		}
+		if !utf8.ValidString(value) || hasControl(value) {
+			t.fault(name, "is not UTF-8 text on one line")
 			continue
 		}
 		if name == tagDocument {

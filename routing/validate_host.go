@@ -80,6 +80,9 @@ func checkTarget(s string) error {
 	if strings.HasPrefix(s, "unix:") {
 		return errors.New("is a unix socket" + accepted)
 	}
+	if strings.Contains(s, "@") {
+		return errors.New("holds a user or password" + accepted)
+	}
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {
 		return errors.New("has no port" + accepted)

@@ -19,7 +19,7 @@ func acceptPath(s string) string {
 		return wrong
 	}
 	if _, _, err := parseRoutePath(s); err != nil {
-		return err.Error()
+		return strings.Replace(err.Error(), ErrPath.Error()+": ", "", 1)
 	}
 	return ""
 }
