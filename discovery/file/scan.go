@@ -1,0 +1,165 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/discovery"
+)
+
+// maxBytes bounds one document; etcd takes less.
+const maxBytes = 4 << 20
+
+// content is one readable document.
+type content struct {
+	kind  discovery.Kind
+	name  string
+	value []byte
+}
+
+// scan is what a directory held at one time, by key ("routes/orders.yaml").
+type scan struct {
+	contents map[string]content
+	// faults are entries that are there and could not be taken.
+	faults map[string]error
+	// folders counts the folders of documents that exist.
+	folders int
+}
+
+// read scans dir. It fails only when dir itself cannot be read.
+func read(dir string) (scan, error) {
+	if _, err := os.ReadDir(dir); err != nil {
+		return scan{}, err
+	}
+	s := scan{contents: map[string]content{}, faults: map[string]error{}}
+	for _, kind := range discovery.Kinds() {
+		s.folder(dir, kind)
+	}
+	return s, nil
+}
+
+func (s *scan) folder(dir string, kind discovery.Kind) {
+	entries, err := os.ReadDir(filepath.Join(dir, string(kind)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	s.folders++
+	if err != nil {
+		s.faults[string(kind)] = err
+		return
+	}
+	endings := endingsOf(kind)
+	// Of two files with one name, the ending that stands first counts.
+	slices.SortStableFunc(entries, func(a, b fs.DirEntry) int {
+		return slices.Index(endings, endingOf(a.Name(), endings)) - slices.Index(endings, endingOf(b.Name(), endings))
+	})
+	taken := map[string]string{}
+	for _, e := range entries {
+		if ignored(e.Name()) {
+			continue
+		}
+		full, key := filepath.Join(dir, string(kind), e.Name()), path.Join(string(kind), e.Name())
+		if info, err := os.Stat(full); err == nil && info.IsDir() {
+			continue
+		}
+		ending := endingOf(e.Name(), endings)
+		name := strings.TrimSuffix(e.Name(), ending)
+		if !slices.Contains(endings, ending) || name == "" {
+			s.faults[key] = fmt.Errorf("is not read: a document's file ends in %s", strings.Join(endings, ", "))
+			continue
+		}
+		if first, ok := taken[name]; ok {
+			s.faults[key] = fmt.Errorf("is not read: %s names the same document", first)
+			continue
+		}
+		taken[name] = key
+		value, err := readFile(full)
+		if err != nil {
+			s.faults[key] = err
+			continue
+		}
+		s.contents[key] = content{kind: kind, name: name, value: value}
+	}
+}
+
+// endingsOf lists the endings of a kind's files, in the order of precedence.
+func endingsOf(kind discovery.Kind) []string {
+	if kind == discovery.KindActive {
+		return []string{"", ".txt"}
+	}
+	return []string{".yaml", ".yml", ".json"}
+}
+
+// endingOf is the ending of name among endings. A service's name may hold
+// dots, so that any other is none.
+func endingOf(name string, endings []string) string {
+	if ext := path.Ext(name); slices.Contains(endings, ext) {
+		return ext
+	}
+	return ""
+}
+
+// ignored are hidden files and what editors leave behind.
+func ignored(name string) bool {
+	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "#") || strings.HasSuffix(name, "~") {
+		return true
+	}
+	switch path.Ext(name) {
+	case ".swp", ".swx", ".swo", ".tmp", ".bak", ".orig":
+		return true
+	}
+	return strings.EqualFold(strings.TrimSuffix(name, path.Ext(name)), "readme")
+}
+
+// readFile reads a regular file of reasonable size: a pipe would block.
+func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("is not a regular file")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxBytes {
+		return nil, fmt.Errorf("is larger than %d bytes", maxBytes)
+	}
+	return data, nil
+}
+
+// Load reads the documents of a directory once. It returns every fault,
+// joined, each with the file it is about.
+func Load(dir string) (*discovery.Documents, error) {
+	s, err := read(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read documents: %w", err)
+	}
+	if s.folders == 0 {
+		return nil, fmt.Errorf("read documents: %s holds none of the folders %v", dir, discovery.Kinds())
+	}
+	var errs []error
+	for _, key := range sortedKeys(s.faults) {
+		errs = append(errs, fmt.Errorf("%s: %w", key, s.faults[key]))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var p picture
+	p.take(s)
+	return p.docs, nil
+}
