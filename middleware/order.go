@@ -1,0 +1,100 @@
+package middleware
+
+import (
+	"slices"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/sluice-gateway/sluice/routing"
+)
+
+// step is one place in a request's walk: either run, which every request
+// takes, or a plugin, which routes configure.
+type step struct {
+	name string
+	// always marks the steps ahead of everything that may refuse.
+	always bool
+	run    func(*Engine, *gin.Context, *state)
+	plugin *Plugin
+}
+
+// order is THE order: one for every route, so that no route can be put
+// together wrongly. Each line says why it stands where it does. The order is
+// pinned by a test.
+func order() []step {
+	return []step{
+		// First, so that a panic anywhere below becomes an answer.
+		{name: "recover", always: true, run: (*Engine).recover},
+		// Before the log, which needs the name of the request and of the client.
+		{name: "request_id", always: true, run: (*Engine).identify},
+		// Around everything that can answer, so that refusals are seen too.
+		{name: "access_log", always: true, run: (*Engine).observe},
+		// Before matching: what is matched has to be what is forwarded.
+		{name: "edge", run: (*Engine).edge},
+		// Before plugins: each reads its configuration from the route.
+		{name: "match", run: (*Engine).match},
+		// After whatever may refuse or answer by itself, so that it edits only
+		// what goes on; before the forwarder, whose own headers win.
+		{name: "headers", plugin: headersPlugin()},
+		{name: "forward", run: (*Engine).forward},
+	}
+}
+
+// Plugins is every plugin there is, in the fixed order. It implements
+// routing.Plugins. It is immutable.
+type Plugins struct {
+	list  []*Plugin
+	slots map[string]int
+}
+
+// NewPlugins returns the plugins of this build.
+func NewPlugins() *Plugins { return newPlugins(order()) }
+
+func newPlugins(steps []step) *Plugins {
+	p := &Plugins{slots: map[string]int{}}
+	for _, s := range steps {
+		if s.plugin != nil {
+			p.slots[s.plugin.name] = len(p.list)
+			p.list = append(p.list, s.plugin)
+		}
+	}
+	return p
+}
+
+// Slot returns the plugin's place in the order, and false where there is no
+// plugin of that name.
+func (p *Plugins) Slot(name string) (int, bool) {
+	i, ok := p.slots[name]
+	return i, ok
+}
+
+// Slots is the number of plugins.
+func (p *Plugins) Slots() int { return len(p.list) }
+
+// Names lists the plugins in order.
+func (p *Plugins) Names() []string {
+	names := make([]string, len(p.list))
+	for i, pl := range p.list {
+		names[i] = pl.name
+	}
+	return names
+}
+
+// Compile reads the configuration of one plugin; see routing.Plugins.
+func (p *Plugins) Compile(name string, config map[string]any, field string) (any, routing.Faults) {
+	i, ok := p.slots[name]
+	if !ok {
+		return nil, routing.Faults{{Field: field, Code: routing.ProblemPlugin,
+			Message: "unknown plugin; accepted: " + join(p.Names())}}
+	}
+	return p.list[i].compile(config, field)
+}
+
+// Order lists every step of a request's walk by name, plugins or not.
+func Order() []string {
+	var names []string
+	for s := range slices.Values(order()) {
+		names = append(names, s.name)
+	}
+	return names
+}

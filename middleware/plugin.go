@@ -1,0 +1,72 @@
+package middleware
+
+import (
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/sluice-gateway/sluice/routing"
+)
+
+// Plugin is something that a route can switch on by configuring it. Make one
+// with Define and give it its place in order.
+type Plugin struct {
+	name    string
+	compile func(config map[string]any, field string) (any, routing.Faults)
+	handle  func(c *gin.Context, x *routing.Exchange, config any)
+}
+
+// PluginConfig is a plugin's configuration: a struct whose exported fields
+// carry json tags and are what people write, and whose unexported ones hold
+// what Prepare made of them.
+type PluginConfig[T any] interface {
+	*T
+	// Prepare fills in defaults, checks the values and compiles them. It runs
+	// once per document; the configuration is immutable afterwards. Faults
+	// name fields below field (see Field).
+	Prepare(field string) routing.Faults
+}
+
+// Define makes a plugin. Configuration is read strictly: an unknown field or
+// a value of another type is a fault. handle runs for the routes that
+// configure the plugin; to answer in place of the instance it calls Reject,
+// to act around the rest of the walk it calls c.Next. It must not keep c or x.
+func Define[T any, P PluginConfig[T]](name string, handle func(c *gin.Context, x *routing.Exchange, config P)) *Plugin {
+	return &Plugin{
+		name: name,
+		compile: func(config map[string]any, field string) (any, routing.Faults) {
+			p := P(new(T))
+			faults := decode(config, p, field)
+			if len(faults) == 0 {
+				faults = p.Prepare(field)
+			}
+			for i := range faults {
+				faults[i].Code = routing.ProblemPlugin
+			}
+			if len(faults) > 0 {
+				return nil, faults
+			}
+			return p, nil
+		},
+		handle: func(c *gin.Context, x *routing.Exchange, config any) { handle(c, x, config.(P)) },
+	}
+}
+
+// Reject answers for the named plugin in place of the instance, counts it and
+// ends the walk. Nothing must have been written.
+func Reject(c *gin.Context, plugin string, ref *routing.Refusal) {
+	st := stateOf(c)
+	st.engine.metrics.reject(st, plugin, ref)
+	st.refuse(c, ref, 0)
+}
+
+// Field joins a field's path: Field("plugins.headers", "request") is
+// "plugins.headers.request".
+func Field(parent, name string) string {
+	if parent == "" {
+		return name
+	}
+	return parent + "." + name
+}
+
+func join(names []string) string { return strings.Join(names, ", ") }

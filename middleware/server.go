@@ -1,0 +1,157 @@
+package middleware
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// ServerConfig is how the proxy listeners treat connections. The zero value
+// of a limit is "none", unless said otherwise.
+type ServerConfig struct {
+	TLS TLSConfig
+	// ReadHeaderTimeout bounds a TLS handshake and, apart from it, the time a
+	// client may take to send a request's head.
+	ReadHeaderTimeout time.Duration
+	// IdleTimeout is how long a connection is kept without a request.
+	IdleTimeout time.Duration
+	// MaxHeaderBytes bounds the head of a request; net/http adds 4 KiB to it
+	// for HTTP/1. An HTTP/2 client can pin it once per stream.
+	MaxHeaderBytes int
+	// MaxStreams is how many requests one HTTP/2 connection may have open.
+	MaxStreams int
+	// MaxConnections bounds open connections; one more is answered 503 and
+	// closed. 0 is derived from the limit of open files: half of it, since a
+	// request holds two, less some for everything else.
+	MaxConnections int
+	// MaxConnectionsPerIP bounds the open connections of one address; 0 is
+	// none. TrustedProxies are exempt: theirs are many clients'.
+	MaxConnectionsPerIP int
+	TrustedProxies      []netip.Prefix
+}
+
+// DefaultServerConfig is the configuration where nothing else is said.
+func DefaultServerConfig() ServerConfig {
+	return ServerConfig{
+		ReadHeaderTimeout:   10 * time.Second,
+		IdleTimeout:         2 * time.Minute,
+		MaxHeaderBytes:      32 << 10,
+		MaxStreams:          100,
+		MaxConnectionsPerIP: 1024,
+	}
+}
+
+func (c ServerConfig) validate() error {
+	var errs []error
+	for _, l := range []struct {
+		key string
+		bad bool
+	}{
+		{"limits.read_header_timeout", c.ReadHeaderTimeout < 0},
+		{"limits.idle_timeout", c.IdleTimeout < 0},
+		{"limits.max_header_bytes", c.MaxHeaderBytes < 0},
+		{"limits.max_streams", c.MaxStreams < 0},
+		{"limits.max_connections", c.MaxConnections < 0},
+		{"limits.max_connections_per_ip", c.MaxConnectionsPerIP < 0},
+	} {
+		if l.bad {
+			errs = append(errs, errors.New(l.key+": must not be negative"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Server accepts connections for a handler: HTTP/1.1 and HTTP/2, over TLS and
+// without (h2c by prior knowledge).
+type Server struct {
+	http    *http.Server
+	limiter *limiter
+}
+
+// NewServer makes a server for h. The errors name the configuration keys.
+// What clients do wrong goes to log at level debug.
+func NewServer(cfg ServerConfig, h http.Handler, log *slog.Logger) (*Server, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	tlsConfig, err := cfg.TLS.load()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = connectionsFromFileLimit()
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &Server{
+		limiter: newLimiter(cfg.MaxConnections, cfg.MaxConnectionsPerIP, unmapPrefixes(cfg.TrustedProxies)),
+		http: &http.Server{
+			Handler:           h,
+			TLSConfig:         tlsConfig,
+			ReadHeaderTimeout: cfg.ReadHeaderTimeout,
+			IdleTimeout:       cfg.IdleTimeout,
+			MaxHeaderBytes:    cfg.MaxHeaderBytes,
+			Protocols:         protocols,
+			HTTP2: &http.HTTP2Config{
+				MaxConcurrentStreams: cfg.MaxStreams,
+				// What a client may have under way is memory here.
+				MaxReceiveBufferPerConnection: 1 << 20,
+				MaxReceiveBufferPerStream:     256 << 10,
+				// A peer that is gone without a word is noticed.
+				SendPingTimeout:  30 * time.Second,
+				PingTimeout:      15 * time.Second,
+				WriteByteTimeout: time.Minute,
+			},
+			// net/http would answer "OPTIONS *" past the engine.
+			DisableGeneralOptionsHandler: true,
+			ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		},
+	}, nil
+}
+
+// Listen opens a listener on address ("host:port"). secure wraps it in TLS and
+// needs a certificate. It counts against the server's connection limits
+// whichever listener a connection comes by.
+func (s *Server) Listen(ctx context.Context, address string, secure bool) (net.Listener, error) {
+	if secure && s.http.TLSConfig == nil {
+		return nil, errors.New("listen.https: needs at least one entry in tls.certificates")
+	}
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true}}
+	ln, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	limited := &limitedListener{Listener: ln, limiter: s.limiter, secure: secure}
+	if secure {
+		return tls.NewListener(limited, s.http.TLSConfig), nil
+	}
+	return limited, nil
+}
+
+// Serve accepts connections from a listener that Listen returned, until
+// Shutdown; then it returns nil.
+func (s *Server) Serve(ln net.Listener) error {
+	err := s.http.Serve(ln)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+}
+
+// Shutdown closes the listeners, lets requests finish until ctx ends, then
+// closes what is left. Upgraded connections are not the server's any more.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		return errors.Join(fmt.Errorf("shut down with requests under way: %w", err), s.http.Close())
+	}
+	return nil
+}
