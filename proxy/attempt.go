@@ -22,7 +22,6 @@ type attempt struct {
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc // nil where the call's context serves
-	perTry *time.Timer             // nil where nothing bounds one try
 	view   *bodyView               // nil: no body
 	trip   Trip
 
@@ -60,18 +59,32 @@ func (c *call) attempt(pick balance.Pick, own bool) *attempt {
 // send runs the round trip. It touches nothing of the call.
 func (a *attempt) send(engine Engine, perTry time.Duration) {
 	if perTry > 0 && a.cancel != nil {
-		a.perTry = time.AfterFunc(perTry, func() { a.cancel(errPerTry) })
+		stop := a.limit(perTry)
+		defer stop() // the response's body may take as long as the route allows
 	}
 	a.resp, a.err = engine.RoundTrip(a.req, &a.trip)
-	if a.perTry != nil {
-		a.perTry.Stop() // the response may take as long as the route allows
-	}
 	if a.err != nil {
 		a.resp = nil
 	} else if refuse := unusable(a.req, a.resp); refuse != nil {
 		a.resp.Body.Close()
 		a.resp, a.err = nil, refuse
 	}
+}
+
+// limit ends the attempt after d of waiting for the instance.
+func (a *attempt) limit(d time.Duration) (stop func() bool) {
+	var timer *time.Timer
+	armed := make(chan struct{})
+	timer = time.AfterFunc(d, func() {
+		<-armed
+		if a.view.closeUnlessWaiting() {
+			a.cancel(errPerTry)
+			return
+		}
+		timer.Reset(d)
+	})
+	close(armed)
+	return timer.Stop
 }
 
 // unusable says why a response cannot be passed on.
@@ -142,23 +155,18 @@ func (c *call) judge(a *attempt) verdict {
 		}
 		return v
 	}
-	if refusal := c.clientFault(); refusal != nil {
-		return verdict{result: balance.Neutral, refusal: refusal}
-	}
-	switch cause := context.Cause(a.ctx); {
-	case cause == nil:
-	case !c.body.complete():
-		// The instance was waiting for the client, as we were.
-		if cause != errPerTry {
-			return verdict{refusal: refuse(routing.CodeBadRequest, "The request body did not arrive in time.", cause)}
-		}
-		return verdict{refusal: refuse(routing.CodeUpstreamTimeout, "The service did not answer in time.", cause)}
-	case cause == errPerTry:
+	switch cause := context.Cause(a.ctx); cause {
+	case errSlowBody: // the instance was waiting for the client, as we were
+		return verdict{refusal: refuse(routing.CodeBadRequest, "The request body did not arrive in time.", cause)}
+	case errPerTry:
 		return verdict{balance.TimedOut, on(policy.Timeout, "timeout"), false, timedOut(cause)}
-	case cause == errRouteTimeout:
+	case errRouteTimeout:
 		return verdict{result: balance.TimedOut, refusal: timedOut(cause)}
-	default: // a client's deadline, however short, is no fault of the instance
+	case errClientDeadline, errIdle: // however short, no fault of the instance
 		return verdict{refusal: timedOut(cause)}
+	}
+	if refusal := c.clientFault(); refusal != nil {
+		return verdict{refusal: refusal}
 	}
 	return c.judgeError(a)
 }

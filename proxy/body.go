@@ -28,9 +28,11 @@ type requestBody struct {
 	read sync.Mutex // held while reading src, which may block
 	buf  []byte     // what was read, as long as it is kept
 
-	state sync.Mutex // held for moments only
-	keep  bool
-	lost  bool // bytes were read that are not kept
+	state   sync.Mutex // held for moments only
+	keep    bool
+	lost    bool // bytes were read that are not kept
+	waiting bool // a read waits for the client
+	halted  bool // no read may start any more
 }
 
 func newRequestBody(src io.Reader, length int64, keep bool, onEnd func()) *requestBody {
@@ -63,6 +65,18 @@ func (b *requestBody) replayable() bool {
 	return !b.lost
 }
 
+// halt has every further read fail and reports whether one is waiting for the
+// client just now.
+func (b *requestBody) halt() (waiting bool) {
+	if b == nil {
+		return false
+	}
+	b.state.Lock()
+	defer b.state.Unlock()
+	b.halted = true
+	return b.waiting
+}
+
 // settle stops keeping: no further attempt will follow.
 func (b *requestBody) settle() {
 	if b == nil {
@@ -93,6 +107,21 @@ func (v *bodyView) Close() error {
 	return nil
 }
 
+// closeUnlessWaiting closes v, unless it waits for the client: then the time
+// that passes is the client's. A nil view has no body to wait for.
+func (v *bodyView) closeUnlessWaiting() bool {
+	if v == nil {
+		return true
+	}
+	v.body.state.Lock()
+	defer v.body.state.Unlock()
+	if v.body.waiting {
+		return false
+	}
+	v.closed = true
+	return true
+}
+
 // Read implements io.Reader.
 func (v *bodyView) Read(p []byte) (int, error) {
 	b := v.body
@@ -108,12 +137,7 @@ func (v *bodyView) Read(p []byte) (int, error) {
 		v.off += n
 		return n, nil
 	}
-	if err := b.err(); err != nil {
-		return 0, err
-	}
-	if b.ended.Load() {
-		return 0, io.EOF
-	}
+	defer b.rest()
 	if room > 0 && len(p) > room {
 		p = p[:room]
 	}
@@ -132,18 +156,22 @@ func (v *bodyView) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// admit decides, in one step with Close, whether v may read from the client,
-// and returns how many bytes may still be kept: 0 when what is read now is
-// lost for a replay.
+// admit decides, in one step with Close and halt, whether v may read, and
+// whether it will wait for the client. room is how many bytes may still be
+// kept: 0 when what is read now is lost for a replay.
 func (v *bodyView) admit() (room int, err error) {
 	b := v.body
 	b.state.Lock()
 	defer b.state.Unlock()
-	if v.closed {
+	switch {
+	case v.closed || b.halted:
 		return 0, errDetached
-	}
-	if v.off < len(b.buf) {
+	case v.off < len(b.buf):
 		return 0, nil
+	case b.err() != nil:
+		return 0, b.err()
+	case b.ended.Load():
+		return 0, io.EOF
 	}
 	if b.keep {
 		room = replayLimit - len(b.buf)
@@ -151,7 +179,15 @@ func (v *bodyView) admit() (room int, err error) {
 	if room == 0 && !b.complete() {
 		b.lost = true
 	}
+	b.waiting = true
 	return room, nil
+}
+
+// rest ends what admit began.
+func (b *requestBody) rest() {
+	b.state.Lock()
+	b.waiting = false
+	b.state.Unlock()
 }
 
 // store keeps p; called with read held.

@@ -125,6 +125,7 @@ func (c *call) bound() {
 	}
 	if hasBody {
 		c.body = newRequestBody(&watched{c.r.Body, c.deadline}, c.r.ContentLength, c.retry > 0, onEnd)
+		c.deadline.body = c.body
 		if c.r.ProtoMajor == 1 {
 			// Without it the server reads the rest of the body before it lets
 			// a response out. Writers that cannot do it are those of tests.
@@ -142,6 +143,7 @@ func (c *call) end() {
 	c.answered = true
 	c.informing.Unlock()
 	c.cancel(errOver)
+	c.body.halt()
 	if !c.body.complete() && c.r.ProtoMajor == 1 {
 		// A read may be waiting for the client; the server waits for the read.
 		_ = c.client.SetReadDeadline(time.Now().Add(linger))
@@ -195,10 +197,12 @@ func (c *call) another(a *attempt, v verdict) (next balance.Pick, ok bool) {
 	if a.resp == nil {
 		a.finish(v.result)
 	}
-	if !c.svc.Group.AllowRetry(c.retryBudget()) {
-		return next, false
-	}
+	// A stale connection is no load on the instance and says nothing about
+	// it: that retry is free, and may go to the same instance.
 	if !v.stale {
+		if !c.svc.Group.AllowRetry(c.retryBudget()) {
+			return next, false
+		}
 		c.query.Tried = append(c.query.Tried, a.pick.Endpoint)
 	}
 	c.query.Prefer = ""

@@ -11,6 +11,7 @@ import (
 
 // Causes with which a request's context ends.
 var (
+	errSlowBody       = errors.New("the client did not send its body in time")
 	errRouteTimeout   = errors.New("the route's timeout passed")
 	errClientDeadline = errors.New("the deadline that the client set passed")
 	errIdle           = errors.New("the stream was silent for too long")
@@ -25,6 +26,7 @@ var (
 // write that waits for the client fails.
 type deadline struct {
 	base   time.Time
+	body   *requestBody // set before the first bound
 	cancel context.CancelCauseFunc
 	client *http.ResponseController
 	last   atomic.Int64 // time since base of the last sign of life
@@ -138,9 +140,17 @@ func (d *deadline) fire() {
 		d.arm(now)
 		return
 	}
+	waiting := d.body.halt()
+	if waiting && why != errClientDeadline {
+		why = errSlowBody
+	}
 	d.cancel(why)
+	// What waits for the client does not see the context. Writers that have no
+	// deadlines are those of tests.
+	if waiting {
+		_ = d.client.SetReadDeadline(now)
+	}
 	if d.headOut {
-		// Writers that cannot do it are those of tests; the context ends them.
 		_ = d.client.SetWriteDeadline(now)
 	}
 }

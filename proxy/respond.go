@@ -114,12 +114,16 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
 	result := ofStatus(a.resp)
+	left := a.resp.ContentLength
 	for {
 		n, rerr := a.resp.Body.Read(buf[:])
 		if n > 0 {
 			c.deadline.touch()
 			_, werr := c.w.Write(buf[:n])
-			if werr == nil && flush {
+			left -= int64(n)
+			// A short read of a body that goes on: the instance has no more
+			// for now, and what it sent is not to lie in our buffers.
+			if werr == nil && (flush || n < len(buf) && left > 0) {
 				werr = c.client.Flush()
 			}
 			if werr != nil {
@@ -130,23 +134,26 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 		case rerr == io.EOF:
 			return result
 		case rerr == nil:
-		case c.clientFault() != nil:
-			c.abort(a, "client", result)
 		default:
-			c.abort(a, "upstream", c.cutShort())
+			c.cutShort(a)
 		}
 	}
 }
 
-// cutShort tells the instance's breaking off from our ending it.
-func (c *call) cutShort() balance.Result {
-	switch cause := context.Cause(c.ctx); {
-	case cause == nil:
-		return balance.Broken
-	case cause == errRouteTimeout && c.body.complete():
-		return balance.TimedOut
+// cutShort aborts a response whose body broke off, and tells who it was.
+func (c *call) cutShort(a *attempt) {
+	switch context.Cause(c.ctx) {
+	case errRouteTimeout:
+		c.abort(a, "upstream", balance.TimedOut)
+	case errIdle, errClientDeadline:
+		c.abort(a, "upstream", balance.Neutral)
+	case errSlowBody:
+		c.abort(a, "client", balance.Neutral)
 	}
-	return balance.Neutral
+	if c.clientFault() != nil {
+		c.abort(a, "client", ofStatus(a.resp))
+	}
+	c.abort(a, "upstream", balance.Broken)
 }
 
 // abort ends a response whose head has gone out so that the client cannot

@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,7 +23,10 @@ import (
 	"github.com/sluice-gateway/sluice/routing/balance"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // http.Transport tells it of hostile instances
+	goleak.VerifyTestMain(m)
+}
 
 // rig is a gateway of one route in front of given instances.
 type rig struct {
@@ -326,5 +329,3 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 	t.Fatalf("never happened: %s", what)
 }
-
-func has(h http.Header, name, value string) bool { return slices.Contains(h[name], value) }

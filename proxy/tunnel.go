@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -52,7 +53,10 @@ func (c *call) tunnel(a *attempt) *routing.Refusal {
 		a.finish(balance.Neutral)
 		return nil
 	}
-	t := &tunnel{client: conn, early: buffered.Reader, upstream: upstream, idle: c.svc.Idle}
+	// The server's reader is left behind: it takes a half-close for a client
+	// that went away.
+	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+	t := &tunnel{client: conn, early: io.MultiReader(bytes.NewReader(early), conn), upstream: upstream, idle: c.svc.Idle}
 	c.f.obs.Tunnels(c.svc.Name, 1)
 	defer c.f.obs.Tunnels(c.svc.Name, -1)
 	t.run(c.r.Context(), &c.f.tunnels)
