@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// maxHost is the length of the longest host name that can match (RFC 1035
-// section 2.3.4 allows 253 without the trailing dot).
-const maxHost = 255
+// maxHost is the length of the longest host name without its trailing dot
+// (RFC 1035 section 2.3.4).
+const maxHost = 253
 
 // parseHost reads a host of a route: "api.example.com", "*.example.com" or an
 // IP address; lower case, without a trailing dot, IPv6 in brackets.

@@ -24,13 +24,15 @@ type Request struct {
 type Path struct {
 	// Forward is what goes to the instance: "//" kept as sent.
 	Forward string
-	// Match is what routes are matched against: "//" folded into "/". It is
-	// the same string as Forward where there was nothing to fold.
+	// Match is what routes are matched against: "//" folded into "/", and
+	// escapes of reserved characters decoded. It is the same string as
+	// Forward where there was nothing to fold.
 	Match string
 }
 
-// Param is one path parameter: the name in the route's path, and the value
-// in its escaped form. A catch-all's value has no leading slash.
+// Param is one path parameter: the name in the route's path ("*" for a
+// catch-all without one), and the value as it stands in Path.Forward, in its
+// escaped form. A catch-all's value has no leading slash.
 type Param struct{ Name, Value string }
 
 // Outcome is what looking up a request came to.

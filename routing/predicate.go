@@ -1,10 +1,11 @@
 package routing
 
 import (
-	"fmt"
+	"errors"
 	"maps"
 	"net/http"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +39,7 @@ func compilePredicates(field string, in map[string]string, canonical func(string
 			re, err := regexp.Compile(expr)
 			if err != nil {
 				faults = append(faults, Fault{Field: at, Code: ProblemField,
-					Message: fmt.Sprintf("not a regular expression in RE2 syntax: %v", err)})
+					Message: "is not a regular expression in RE2 syntax: " + regexpFault(err)})
 				continue
 			}
 			p.re = re
@@ -46,6 +47,16 @@ func compilePredicates(field string, in map[string]string, canonical func(string
 		out = append(out, p)
 	}
 	return out, faults
+}
+
+// regexpFault says what is wrong with an expression without quoting it: what a
+// header must be may be a secret.
+func regexpFault(err error) string {
+	var e *syntax.Error
+	if errors.As(err, &e) {
+		return string(e.Code)
+	}
+	return "it cannot be read"
 }
 
 // compileHeaders refuses Host, which the request does not carry as a header.

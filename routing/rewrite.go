@@ -40,6 +40,10 @@ type template struct {
 func compileRewrite(spec *RouteSpec, params []string) (rewrite, Faults) {
 	var r rewrite
 	var faults Faults
+	given := routeParams{names: params}
+	if last := spec.Path[strings.LastIndexByte(spec.Path, '/')+1:]; strings.HasPrefix(last, "*") && len(params) > 0 {
+		given.rest = params[len(params)-1]
+	}
 	fault := func(field string, err error) {
 		faults = append(faults, Fault{Field: field, Message: err.Error(), Code: ProblemField})
 	}
@@ -52,14 +56,14 @@ func compileRewrite(spec *RouteSpec, params []string) (rewrite, Faults) {
 		}
 	}
 	if spec.Rewrite != "" {
-		t, err := parseTemplate(spec.Rewrite, params)
+		t, err := parseTemplate(spec.Rewrite, given)
 		if err != nil {
 			fault("rewrite", err)
 		}
 		r.path = t
 	}
 	if spec.Redirect != nil {
-		if err := r.compileRedirect(spec.Redirect.To, params); err != nil {
+		if err := r.compileRedirect(spec.Redirect.To, given); err != nil {
 			fault("redirect.to", err)
 		}
 	}
@@ -83,7 +87,14 @@ func (r *rewrite) compileStrip(text string) error {
 	return nil
 }
 
-func parseTemplate(text string, params []string) (*template, error) {
+// routeParams are the parameters that a template may name: those of a route's
+// path, of which the last may be its catch-all.
+type routeParams struct {
+	names []string
+	rest  string
+}
+
+func parseTemplate(text string, given routeParams) (*template, error) {
 	if strings.ContainsAny(text, "?#") {
 		return nil, errors.New("is a path: the query goes on as sent")
 	}
@@ -95,7 +106,7 @@ func parseTemplate(text string, params []string) (*template, error) {
 	for _, s := range p.segments {
 		i := -1
 		if s.param != "" {
-			if i = slices.Index(params, s.param); i < 0 {
+			if i = slices.Index(given.names, s.param); i < 0 || s.param == given.rest {
 				return nil, fmt.Errorf("parameter %q is not in the route's path", ":"+s.param)
 			}
 		}
@@ -104,22 +115,16 @@ func parseTemplate(text string, params []string) (*template, error) {
 	if p.rest == "" {
 		return t, nil
 	}
-	// A path has one catch-all at most, so one that has no name on either
-	// side can only mean that one.
-	i := slices.Index(params, p.rest)
-	if i < 0 && p.rest == restName {
-		i = len(params) - 1
-	} else if i < 0 {
-		i = slices.Index(params, restName)
+	// A path has one catch-all at most, so one without a name on either side
+	// can only mean that one.
+	if given.rest == "" || given.rest != p.rest && given.rest != restName && p.rest != restName {
+		return nil, fmt.Errorf("parameter %q is not in the route's path", "*"+strings.TrimPrefix(p.rest, restName))
 	}
-	if i < 0 {
-		return nil, fmt.Errorf("parameter %q is not in the route's path", "*"+strings.TrimPrefix(p.rest, "*"))
-	}
-	t.from = append(t.from, i)
+	t.from = append(t.from, len(given.names)-1)
 	return t, nil
 }
 
-func (r *rewrite) compileRedirect(to string, params []string) error {
+func (r *rewrite) compileRedirect(to string, given routeParams) error {
 	if strings.ContainsFunc(to, func(c rune) bool { return c <= ' ' || c == 0x7f || c == '\\' }) {
 		return errors.New("holds a space, a control character or a backslash")
 	}
@@ -146,7 +151,7 @@ func (r *rewrite) compileRedirect(to string, params []string) error {
 	if path == "" {
 		path = "/"
 	}
-	t, err := parseTemplate(path, params)
+	t, err := parseTemplate(path, given)
 	r.to = t
 	return err
 }

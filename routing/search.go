@@ -60,8 +60,6 @@ type candidateRoute struct {
 	failed      *predicate
 }
 
-func (c *candidateRoute) holds() bool { return !c.wrongMethod && c.failed == nil }
-
 // search is one walk through an index, over candidates in their total order.
 type search struct {
 	req *Request
