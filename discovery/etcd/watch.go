@@ -21,8 +21,10 @@ const (
 	// resyncEvery is how often everything is listed whatever the watch said.
 	resyncEvery = 60 * time.Second
 	// reportShare bounds the time spent on reports in a storm of events: after
-	// one that took t, the next comes no sooner than reportShare*t later.
+	// one that took t, the next comes no sooner than reportShare*t later, and
+	// no event waits longer than reportWait.
 	reportShare = 4
+	reportWait  = 10 * time.Millisecond
 )
 
 // watcher is the watch of one session.
@@ -184,5 +186,5 @@ func (w *watcher) flush() {
 	clear(w.pending)
 	w.report(w.since, false)
 	end := time.Now()
-	w.reportAt = end.Add(reportShare * end.Sub(start))
+	w.reportAt = end.Add(min(reportShare*end.Sub(start), reportWait))
 }
