@@ -64,7 +64,7 @@ func (f *Forwarder) newCall(w http.ResponseWriter, r *http.Request, x *routing.E
 			Code: routing.CodeUpstreamUnreachable, Detail: "The service cannot be spoken to.", Cause: err,
 		}
 	}
-	c.subset, c.split = choose(svc, r, x)
+	c.subset, c.split = svc.Choose(r, x)
 	x.Subset = c.subset.Name
 	c.query = balance.Query{Hash: hashFor(svc.Hash, r, x), Prefer: preferred(svc.Sticky, r, c.subset)}
 
@@ -80,17 +80,6 @@ func (f *Forwarder) newCall(w http.ResponseWriter, r *http.Request, x *routing.E
 	c.deadline = newDeadline(c.cancel, c.client)
 	c.bound()
 	return c, nil
-}
-
-// choose asks the service which of its subsets serves r.
-func choose(s *routing.Service, r *http.Request, x *routing.Exchange) (*routing.Subset, *http.Cookie) {
-	type chooser interface {
-		Choose(*http.Request, *routing.Exchange) (*routing.Subset, *http.Cookie)
-	}
-	if c, ok := any(s).(chooser); ok {
-		return c.Choose(r, x)
-	}
-	return s.All, nil
 }
 
 // bound sets the deadline and takes the body over.

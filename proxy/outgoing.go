@@ -39,8 +39,7 @@ func (c *call) outgoing() *routing.Refusal {
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = nil // or the transport invents one
 	}
-	setForwarded(h, c.r)
-	setIdentity(h, c.x)
+	identify(h, c.r, c.x)
 	c.header = h
 	return nil
 }
@@ -77,50 +76,59 @@ func escapeStray(path string) string {
 	return b.String()
 }
 
-// setForwarded says where the request came from. What stands in h already was
-// left there by the edge because a trusted proxy sent it.
-func setForwarded(h http.Header, r *http.Request) {
-	values := new([4]string) // one allocation for all
-	set := func(i int, name, value string) {
-		values[i] = value
-		h[name] = values[i : i+1 : i+1]
+// fields sets header fields of one value each out of one allocation.
+type fields struct {
+	h      http.Header
+	values [7]string
+	n      int
+}
+
+func (f *fields) set(name, value string) {
+	f.values[f.n] = value
+	f.h[name] = f.values[f.n : f.n+1 : f.n+1]
+	f.n++
+}
+
+func (f *fields) setIfAbsent(name, value string) {
+	if f.h[name] == nil {
+		f.set(name, value)
 	}
+}
+
+// identify says where the request came from and which one it is. What h holds
+// of X-Forwarded-* already was left there by the edge, because a trusted
+// proxy sent it; a traceparent was made or accepted there. Without one, the
+// instance becomes a child of the request's trace, not sampled.
+func identify(h http.Header, r *http.Request, x *routing.Exchange) {
+	f := &fields{h: h}
 	chain := peerHost(r)
 	if prior := h["X-Forwarded-For"]; len(prior) > 0 {
 		chain = strings.Join(prior, ", ") + ", " + chain
 	}
-	set(0, "X-Forwarded-For", chain)
-	if h["X-Forwarded-Proto"] == nil {
-		proto := "http"
-		if r.TLS != nil {
-			proto = "https"
-		}
-		set(1, "X-Forwarded-Proto", proto)
+	f.set("X-Forwarded-For", chain)
+	proto := "http"
+	if r.TLS != nil {
+		proto = "https"
 	}
-	if h["X-Forwarded-Host"] == nil {
-		set(2, "X-Forwarded-Host", r.Host)
+	f.setIfAbsent("X-Forwarded-Proto", proto)
+	f.setIfAbsent("X-Forwarded-Host", r.Host)
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && h["X-Forwarded-Port"] == nil {
+		f.set("X-Forwarded-Port", strconv.Itoa(a.Port))
 	}
-	if h["X-Forwarded-Port"] == nil {
-		if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
-			set(3, "X-Forwarded-Port", strconv.Itoa(a.Port))
-		}
-	}
-}
-
-// setIdentity names the request. A traceparent that is there already was made
-// or accepted by the edge; without one, the instance becomes a child of the
-// request's trace, not sampled.
-func setIdentity(h http.Header, x *routing.Exchange) {
 	if x.RequestID != "" {
-		h["X-Request-Id"] = []string{x.RequestID}
+		f.set("X-Request-Id", x.RequestID)
 	}
 	if x.TraceID == "" {
 		return
 	}
-	h["X-Trace-Id"] = []string{x.TraceID}
+	f.set("X-Trace-Id", x.TraceID)
 	if h["Traceparent"] == nil && len(x.TraceID) == 32 {
-		span := strconv.FormatUint(rand.Uint64()|1<<63, 16)
-		h["Traceparent"] = []string{"00-" + x.TraceID + "-" + span + "-00"}
+		b := make([]byte, 0, 55)
+		b = append(b, "00-"...)
+		b = append(b, x.TraceID...)
+		b = append(b, '-')
+		b = strconv.AppendUint(b, rand.Uint64()|1<<63, 16) // 16 digits
+		f.set("Traceparent", string(append(b, "-00"...)))
 	}
 }
 

@@ -338,22 +338,39 @@ func TestExpectContinue(t *testing.T) {
 	})
 }
 
-// Bytes that nobody asked for must not become the next client's response.
+// Bytes that nobody asked for must not become the next client's response: the
+// connection they came on is closed.
 func TestUnsolicitedBytesPoisonNothing(t *testing.T) {
-	sent := make(chan struct{}, 8)
-	up := newHostile(t, func(_ int, c *net.TCPConn, br *bufio.Reader) {
-		for readHead(br) != nil {
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"+
-				"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
-			sent <- struct{}{}
-		}
-	})
-	g := newRig(t, up.addr).serve()
-	for range 20 {
-		if _, body := g.mustGet("/"); body != "good" {
-			t.Fatalf("got %q", body)
-		}
-		<-sent
+	const good = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
+	const evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+	for _, when := range []string{"with the response", "while idle"} {
+		t.Run(when, func(t *testing.T) {
+			read, dropped := make(chan struct{}, 1), make(chan struct{})
+			up := newHostile(t, func(_ int, c *net.TCPConn, br *bufio.Reader) {
+				if readHead(br) == nil {
+					return
+				}
+				if when == "while idle" {
+					_, _ = io.WriteString(c, good)
+					<-read
+					_, _ = io.WriteString(c, evil)
+				} else {
+					_, _ = io.WriteString(c, good+evil)
+					<-read
+				}
+				if readHead(br) == nil {
+					dropped <- struct{}{}
+				}
+			})
+			g := newRig(t, up.addr).serve()
+			for range 5 {
+				if _, body := g.mustGet("/"); body != "good" {
+					t.Fatalf("got %q", body)
+				}
+				read <- struct{}{}
+				<-dropped
+			}
+		})
 	}
 }
 

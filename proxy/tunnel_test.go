@@ -64,9 +64,9 @@ func TestWebSocket(t *testing.T) {
 	g.route.Timeout = 100 * time.Millisecond // does not bound a tunnel
 	g.serve()
 	c := dialWS(t, g)
-	if g.obs.of("tunnels") != 1 || g.service.All.Endpoints[0].InFlight() != 1 {
-		t.Errorf("counted %v", g.obs.n)
-	}
+	eventually(t, "one tunnel and one request in flight", func() bool {
+		return g.obs.of("tunnels") == 1 && g.service.All.Endpoints[0].InFlight() == 1
+	})
 	deadline := time.Now().Add(150 * time.Millisecond)
 	for i := 0; time.Now().Before(deadline) || i < 10; i++ {
 		want := bytes.Repeat([]byte{byte(i)}, 1+i*7919%100_000)
