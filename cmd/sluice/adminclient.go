@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/configs"
+	"github.com/spf13/cobra"
+)
+
+// adminFlags say which gateway to ask.
+type adminFlags struct {
+	config, address string
+}
+
+func (f *adminFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.config, "config", "c", "", "configuration file, for admin.listen and admin.token")
+	cmd.Flags().StringVar(&f.address, "admin", "", "address of the gateway's admin listener (default: admin.listen of the configuration)")
+}
+
+// adminClient reads the admin API of one gateway.
+type adminClient struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+func (f *adminFlags) client() (*adminClient, error) {
+	cfg, err := configs.Load(f.config, nil)
+	if err != nil {
+		return nil, err
+	}
+	base := f.address
+	if base == "" {
+		base = cfg.Admin.Listen
+	}
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return nil, usageError{fmt.Errorf("--admin: %q is not an address such as 127.0.0.1:8081 or http://host:8081", base)}
+	}
+	return &adminClient{base: strings.TrimSuffix(u.String(), "/"), token: string(cfg.Admin.Token), http: &http.Client{Timeout: 10 * time.Second}}, nil
+}
+
+// get returns the body of a 200 answer.
+func (c *adminClient) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	target := c.base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the gateway: %w", err)
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the gateway (is it running, and is --admin right?): %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 256<<20))
+	if err != nil {
+		return nil, fmt.Errorf("read the gateway's answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var p struct{ Detail string }
+		if json.Unmarshal(body, &p) == nil && p.Detail != "" {
+			return nil, fmt.Errorf("the gateway answered %s: %s", resp.Status, p.Detail)
+		}
+		return nil, fmt.Errorf("the gateway answered %s", resp.Status)
+	}
+	return body, nil
+}

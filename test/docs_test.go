@@ -1,0 +1,141 @@
+// Package test holds the checks that belong to no package: that the
+// documentation's examples are true, and that imports point one way.
+package test
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sluice-gateway/sluice/discovery"
+	"github.com/sluice-gateway/sluice/middleware"
+	"github.com/sluice-gateway/sluice/routing"
+)
+
+// example is one fenced block of a page.
+type example struct {
+	page, kind, text string
+	line             int
+}
+
+// examples finds blocks such as ```yaml route.
+func examples(t *testing.T) []example {
+	t.Helper()
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []example
+	for _, page := range append(pages, "../README.md") {
+		f, err := os.Open(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(f)
+		var open *example
+		for n := 1; lines.Scan(); n++ {
+			line := lines.Text()
+			switch {
+			case open != nil && strings.HasPrefix(line, "```"):
+				out = append(out, *open)
+				open = nil
+			case open != nil:
+				open.text += line + "\n"
+			case strings.HasPrefix(line, "```yaml "), strings.HasPrefix(line, "```json "):
+				_, kind, _ := strings.Cut(line, " ")
+				open = &example{page: filepath.Base(page), kind: kind, line: n}
+			}
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+func TestEveryDocumentInTheDocsServes(t *testing.T) {
+	kinds := map[string]discovery.Kind{
+		"route": discovery.KindRoute, "service": discovery.KindService, "consumer": discovery.KindConsumer, "active": discovery.KindActive,
+	}
+	found := map[string]int{}
+	for _, e := range examples(t) {
+		word, name, _ := strings.Cut(e.kind, " ")
+		kind, ok := kinds[word]
+		if word == "plugin" {
+			kind, ok = discovery.KindPlugin, true
+		}
+		if !ok {
+			t.Errorf("%s:%d: a block of unknown kind %q", e.page, e.line, e.kind)
+			continue
+		}
+		if name == "" {
+			name = "example"
+		}
+		found[e.page]++
+		doc := &discovery.Document{Key: e.page, Kind: kind, Name: name, Source: discovery.SourceFile, Value: []byte(e.text)}
+		for _, p := range routing.Check(middleware.NewPlugins(), []*discovery.Document{doc}) {
+			t.Errorf("%s:%d: %s", e.page, e.line, p.Message)
+		}
+	}
+	for _, page := range []string{"routes.md", "services.md", "plugins.md"} {
+		if found[page] == 0 {
+			t.Errorf("%s has no example that a test reads", page)
+		}
+	}
+}
+
+// TestImportsPointOneWay keeps the table of docs/architecture.md true.
+func TestImportsPointOneWay(t *testing.T) {
+	const module = "github.com/sluice-gateway/sluice/"
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "../...").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	allowed := map[string][]string{
+		"discovery":               {},
+		"discovery/consul":        {"discovery"},
+		"discovery/etcd":          {"discovery"},
+		"discovery/file":          {"discovery"},
+		"discovery/state":         {"discovery"},
+		"discovery/discoverytest": {"discovery"},
+		"routing/balance":         {"discovery"},
+		"routing":                 {"discovery", "routing/balance"},
+		"proxy":                   {"routing", "routing/balance", "discovery"},
+		"proxy/healthcheck":       {"routing/balance"},
+		"middleware":              {"routing"},
+		"middleware/plugintest":   {"routing", "middleware"},
+		"admin":                   {"discovery", "routing", "routing/balance"},
+	}
+	clients := map[string][]string{
+		"github.com/hashicorp/consul/api": {"discovery/consul"},
+		"go.etcd.io/etcd/client/v3":       {"discovery/etcd", "test/testenv"},
+		"github.com/gin-gonic/gin":        {"middleware", "middleware/plugintest", "admin", "cmd/sluice"},
+	}
+	checked := 0
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(fields[0], module)
+		for _, imported := range fields[1:] {
+			if owners, ok := clients[imported]; ok && !slices.Contains(owners, pkg) {
+				t.Errorf("%s imports %s; only %v may", pkg, imported, owners)
+			}
+			inner, ours := strings.CutPrefix(imported, module)
+			if may, ok := allowed[pkg]; ok && ours && !slices.Contains(may, inner) {
+				t.Errorf("%s imports %s; it may import %v", pkg, inner, may)
+			}
+			if ours && inner == "configs" && pkg != "cmd/sluice" {
+				t.Errorf("%s imports configs; only cmd may", pkg)
+			}
+		}
+		if _, ok := allowed[pkg]; ok {
+			checked++
+		}
+	}
+	if checked != len(allowed) {
+		t.Errorf("%d packages of %d were there to check", checked, len(allowed))
+	}
+}
