@@ -20,6 +20,12 @@ func (e *Engine) edge(c *gin.Context, st *state) {
 	if e.health(c, st) {
 		return
 	}
+	if r := st.r; r.Method == http.MethodOptions && r.RequestURI == "*" {
+		// About the server as a whole (RFC 9110 section 9.3.7), so no route's.
+		c.Abort()
+		writeBody(&st.w, r, http.StatusNoContent, "")
+		return
+	}
 	if ref, status := e.inspect(st); ref != nil {
 		st.refuse(c, ref, status)
 	}

@@ -120,9 +120,10 @@ func TestRow8HTTP10IsNeverKept(t *testing.T) {
 }
 
 func TestRow11PrefaceOnAnHTTP1Listener(t *testing.T) {
-	g := start(t, setup{})
-	g.server.http.Protocols.SetUnencryptedHTTP2(false)
-	g.server.http.Protocols.SetHTTP2(false)
+	g := start(t, setup{tune: func(s *http.Server) {
+		s.Protocols.SetUnencryptedHTTP2(false)
+		s.Protocols.SetHTTP2(false)
+	}})
 	w := g.dial()
 	w.send("PRI * HTTP/2.0\n\nSM\n\n")
 	if got := w.answer("PRI"); got.StatusCode != 400 || !w.closed() {

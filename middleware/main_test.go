@@ -129,12 +129,13 @@ type gateway struct {
 
 // setup is what a test changes of the default gateway.
 type setup struct {
-	config  func(*Config)
-	server  func(*ServerConfig)
-	routes  map[string]string
-	steps   []step
-	secure  bool
-	handler func(http.Handler) http.Handler
+	config func(*Config)
+	server func(*ServerConfig)
+	routes map[string]string
+	steps  []step
+	secure bool
+	// tune changes the server before it serves.
+	tune func(*http.Server)
 }
 
 // anyRoute sends everything to one service.
@@ -147,13 +148,12 @@ func start(t testing.TB, s setup) *gateway {
 	if s.server != nil {
 		s.server(&cfg)
 	}
-	var h http.Handler = g.engine
-	if s.handler != nil {
-		h = s.handler(h)
-	}
-	srv, err := NewServer(cfg, h, slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	srv, err := NewServer(cfg, g.engine, slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.tune != nil {
+		s.tune(srv.http)
 	}
 	ln, err := srv.Listen(t.Context(), "127.0.0.1:0", s.secure)
 	if err != nil {
