@@ -29,8 +29,9 @@ type PluginConfig[T any] interface {
 
 // Define makes a plugin. Configuration is read strictly: an unknown field or
 // a value of another type is a fault. handle runs for the routes that
-// configure the plugin; to answer in place of the instance it calls Reject,
-// to act around the rest of the walk it calls c.Next. It must not keep c or x.
+// configure the plugin. To refuse it calls Reject; to answer by itself it
+// writes to c.Writer and calls c.Abort; to act around the rest of the walk it
+// calls c.Next. It must not keep c or x.
 func Define[T any, P PluginConfig[T]](name string, handle func(c *gin.Context, x *routing.Exchange, config P)) *Plugin {
 	return &Plugin{
 		name: name,

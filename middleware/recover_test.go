@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -158,6 +159,49 @@ func TestAPluginMayWrapTheWriter(t *testing.T) {
 	}
 	if n := g.metric("sluice_plugin_rejections_total", `code="forbidden",plugin="reject",route="a"`); n != 1 {
 		t.Errorf("%v rejections are counted", n)
+	}
+}
+
+func TestPluginsRunInOrderAndAroundTheRest(t *testing.T) {
+	var trace []string
+	note := func(name string, around bool) *Plugin {
+		return Define[testConfig](name, func(c *gin.Context, _ *routing.Exchange, config *testConfig) {
+			trace = append(trace, name)
+			if config.On {
+				c.Abort()
+				c.Status(http.StatusAccepted)
+			} else if around {
+				c.Next()
+				trace = append(trace, "/"+name)
+			}
+		})
+	}
+	steps := withPlugins(note("a", true), note("b", false), note("c", true), note("d", false))
+	for _, c := range []struct {
+		name, plugins string
+		status        int
+		want          string
+	}{
+		{"all", `{"a":{"why":"x"},"b":{"why":"x"},"c":{"why":"x"},"d":{"why":"x"}}`, 200, "[a b c d forward /c /a]"},
+		{"only the last", `{"d":{"why":"x"}}`, 200, "[d forward]"},
+		{"only one around", `{"c":{"why":"x"}}`, 200, "[c forward /c]"},
+		{"one that answers inside another", `{"a":{"why":"x"},"b":{"why":"x","on":true},"c":{"why":"x"}}`, 202, "[a b /a]"},
+		{"none", `{}`, 200, "[forward]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			trace = nil
+			g := newGateway(t, setup{steps: steps, routes: map[string]string{"a": `{"path":"/*","service":"a","plugins":` + c.plugins + `}`}})
+			g.upstream.answer = func(w http.ResponseWriter, _ *http.Request, _ *routing.Exchange) *routing.Refusal {
+				trace = append(trace, "forward")
+				w.WriteHeader(200)
+				return nil
+			}
+			r, w := newRequest("GET", "/")
+			g.engine.ServeHTTP(w, r)
+			if got := fmt.Sprint(trace); got != c.want || w.Code != c.status {
+				t.Errorf("the walk was %s and ended with %d, want %s and %d", got, w.Code, c.want, c.status)
+			}
+		})
 	}
 }
 
