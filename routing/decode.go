@@ -10,6 +10,9 @@ import (
 // MaxDocumentBytes is the size of the largest document that is read.
 const MaxDocumentBytes = 1 << 20
 
+// maxFaults is how many faults of one document are listed.
+const maxFaults = 100
+
 // DecodeRoute reads a route document, one JSON or YAML mapping. It returns
 // the spec, or every fault of the document; never both.
 func DecodeRoute(value []byte) (*RouteSpec, Faults) {

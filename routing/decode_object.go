@@ -27,8 +27,15 @@ func (o *object) fault(name, format string, args ...any) {
 }
 
 func faultAt(faults *Faults, field, format string, args ...any) {
+	if enough(*faults) {
+		return
+	}
 	*faults = append(*faults, Fault{Field: field, Code: ProblemField, Message: fmt.Sprintf(format, args...)})
 }
+
+// enough says that no more faults are listed: what goes to log and status
+// must not grow with a document that is nothing but faults.
+func enough(faults Faults) bool { return len(faults) >= maxFaults }
 
 // want says that a field has the wrong type.
 func (o *object) want(name string, got any, what string) {
@@ -319,6 +326,9 @@ func unknownFields[T any](o *object) {
 	}
 	accepted := fieldNames(reflect.TypeFor[T]())
 	for _, name := range sortedKeys(o.fields) {
+		if enough(*o.faults) {
+			return
+		}
 		if !slices.Contains(accepted, name) {
 			o.fault(name, "is not a field here%s; accepted are %s", suggestion(name, accepted), strings.Join(accepted, ", "))
 		}

@@ -310,6 +310,24 @@ func TestListsAndMappingsAreBounded(t *testing.T) {
 	}
 }
 
+func TestADocumentOfNothingButFaultsListsSomeOfThem(t *testing.T) {
+	var fields, twice strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&fields, `"field-%d":%d,`, i, i)
+		twice.WriteString(`"x":1,`)
+	}
+	for name, doc := range map[string]string{
+		"unknown fields": "{" + fields.String() + `"path":"/"}`,
+		"equal keys":     "{" + twice.String() + `"path":"/"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if spec, faults := DecodeRoute([]byte(doc)); spec != nil || len(faults) != maxFaults {
+				t.Errorf("got %v and %d faults, want %d", spec, len(faults), maxFaults)
+			}
+		})
+	}
+}
+
 func TestPluginDocumentsSwitchPluginsOffOrConfigureThem(t *testing.T) {
 	for name, c := range map[string]struct {
 		doc      string

@@ -42,6 +42,9 @@ func (p *treeParser) tooDeep() any {
 }
 
 func (p *treeParser) fault(path, message string) {
+	if enough(p.faults) {
+		return
+	}
 	p.faults = append(p.faults, Fault{Field: path, Code: ProblemSyntax, Message: message})
 }
 
