@@ -138,7 +138,7 @@ type verdict struct {
 	// reason names why another attempt may follow; "" for none.
 	reason string
 	// stale: a connection that had been idle was found closed. The instance
-	// may well be fit, so it may be tried again.
+	// may well be fit, so it may be tried again where there is no other.
 	stale bool
 	// refusal is the answer if no further attempt follows and there is no
 	// response.

@@ -186,16 +186,18 @@ func (c *call) another(a *attempt, v verdict) (next balance.Pick, ok bool) {
 	if a.resp == nil {
 		a.finish(v.result)
 	}
-	// A stale connection is no load on the instance and says nothing about
-	// it: that retry is free, and may go to the same instance.
-	if !v.stale {
-		if !c.svc.Group.AllowRetry(c.retryBudget()) {
-			return next, false
-		}
-		c.query.Tried = append(c.query.Tried, a.pick.Endpoint)
+	// A retry for a stale connection is free: the request before it ran nowhere.
+	if !v.stale && !c.svc.Group.AllowRetry(c.svc.Retry.BudgetPercent) {
+		return next, false
 	}
+	before := c.query.Tried
+	c.query.Tried = append(before, a.pick.Endpoint)
 	c.query.Prefer = ""
 	next, err := c.pick()
+	if v.stale && errors.Is(err, balance.ErrNoInstance) {
+		c.query.Tried = before // the instance may well be fit, and is all there is
+		next, err = c.pick()
+	}
 	if err != nil {
 		return next, false
 	}
@@ -217,16 +219,6 @@ func (c *call) repeatable(a *attempt) bool {
 	a.detach()
 	return (c.idempotent || !a.trip.is(tripWrote)) && c.body.replayable()
 }
-
-func (c *call) retryBudget() int {
-	if s := c.svc.Spec; s != nil && s.Retry != nil && s.Retry.BudgetPercent != nil {
-		return *s.Retry.BudgetPercent
-	}
-	return defaultRetryBudget
-}
-
-// defaultRetryBudget is retry.budget_percent where a document does not say.
-const defaultRetryBudget = 20
 
 // finish ends the call with what its last attempt came to.
 func (c *call) finish(a *attempt, v verdict) *routing.Refusal {

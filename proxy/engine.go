@@ -46,11 +46,13 @@ const (
 	tripAnswered              // the first byte of an answer came
 )
 
-// Asked records that a connection is being looked for.
-func (t *Trip) Asked() { t.state.Or(tripAsked) }
+// Asked records that a connection is being looked for. It clears what an
+// earlier one came to: an engine that asks again for the same request knows
+// that it may.
+func (t *Trip) Asked() { t.state.Store(tripAsked) }
 
 // Connected records that the request has a connection and whether that had
-// been used before. It clears what an earlier connection came to.
+// been used before.
 func (t *Trip) Connected(reused bool) {
 	s := uint32(tripAsked | tripConnected)
 	if reused {

@@ -38,7 +38,7 @@ func (c *call) hedge(pick balance.Pick) *attempt {
 
 	c.query.Tried = append(c.query.Tried, pick.Endpoint)
 	var second *attempt
-	if c.svc.Group.AllowRetry(c.retryBudget()) {
+	if c.svc.Group.AllowRetry(c.svc.Retry.BudgetPercent) {
 		if p, err := c.pick(); err == nil {
 			c.f.obs.Retry(c.svc.Name, "hedge")
 			second = start(p)

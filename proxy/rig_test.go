@@ -61,7 +61,7 @@ func newRig(t testing.TB, addresses ...string) *rig {
 		service: &routing.Service{
 			Name:     "s",
 			Upstream: routing.Upstream{Protocol: routing.ProtocolHTTP, Connect: 2 * time.Second},
-			Retry:    routing.RetryPolicy{Attempts: 1, Connect: true, Reset: true, Timeout: true},
+			Retry:    routing.RetryPolicy{Attempts: 1, Connect: true, Reset: true, Timeout: true, BudgetPercent: 20},
 		},
 		done: make(chan routing.Exchange, 1024),
 	}

@@ -233,3 +233,39 @@ func TestABodyTooLargeForThePluginIs413(t *testing.T) {
 		}
 	}
 }
+
+func TestAClientThatLeavesEndsTheUpstreamAtOnce(t *testing.T) {
+	begun, gone := make(chan struct{}, 1), make(chan struct{}, 1)
+	up := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			_, _ = io.WriteString(w, strings.Repeat("x", 64<<10))
+			_ = http.NewResponseController(w).Flush()
+		}
+		begun <- struct{}{}
+		<-r.Context().Done()
+		gone <- struct{}{}
+	})
+	for _, path := range []string{"/head", "/body"} {
+		t.Run(path, func(t *testing.T) {
+			g := newRig(t, addrOf(up)).serve()
+			c, br := g.raw("GET " + path + " HTTP/1.1\r\nHost: h\r\n\r\n")
+			<-begun
+			if path == "/body" {
+				readHead(br)
+			}
+			c.Close()
+			select {
+			case <-gone:
+			case <-time.After(5 * time.Second):
+				t.Fatal("the instance works on")
+			}
+			x := g.exchange()
+			if path == "/head" && (x.Refused == nil || x.Refused.Code != routing.CodeClientClosed || g.obs.of("neutral") != 1) {
+				t.Errorf("refused %v, results %v", x.Refused, g.obs.n)
+			}
+			if path == "/body" && (x.Aborted != "client" || g.obs.of("success") != 1) {
+				t.Errorf("aborted %q, results %v", x.Aborted, g.obs.n)
+			}
+		})
+	}
+}
