@@ -183,7 +183,7 @@ func TestAPartThatEndsUnaskedEndsTheDemoWithItsReason(t *testing.T) {
 	if err := os.Mkdir(s.root+"/bin", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(s.bin("etcd"), []byte("#!/bin/sh\necho no space left; exit 7\n"), 0o700); err != nil {
+	if err := os.WriteFile(s.bin("etcd"), []byte("#!/bin/sh\necho no space left; echo '{\"msg\":\"request\"}'; exit 7\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	p, err := s.launch("etcd", "etcd")

@@ -65,12 +65,18 @@ func (p *process) wait() {
 	}
 }
 
-// tail is the end of what the process printed.
+// tail is the end of what the process printed, less the lines of an access
+// log, which would push out what matters.
 func (p *process) tail(lines int) []byte {
 	data, err := os.ReadFile(p.log)
 	if err != nil {
 		return []byte(err.Error())
 	}
-	all := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
-	return bytes.Join(all[max(0, len(all)-lines):], []byte("\n"))
+	var kept [][]byte
+	for line := range bytes.Lines(data) {
+		if !bytes.Contains(line, []byte(`"msg":"request"`)) {
+			kept = append(kept, line)
+		}
+	}
+	return bytes.TrimSpace(bytes.Join(kept[max(0, len(kept)-lines):], nil))
 }

@@ -166,7 +166,7 @@ func (s *stack) startEtcd(ctx context.Context) error {
 
 func (s *stack) putFirstKeys(ctx context.Context) error {
 	for _, kv := range firstKeys() {
-		p, err := spawn("etcdctl", s.dir, s.root, s.env(), s.bin("etcdctl"), "--endpoints="+s.url(s.ports.etcd), "put", kv[0], kv[1])
+		p, err := spawn("etcdctl", s.dir, s.root, s.env(), s.bin("etcdctl"), "put", kv[0], kv[1])
 		if err != nil {
 			return err
 		}
