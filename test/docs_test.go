@@ -107,7 +107,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		"proxy":                   {"routing", "routing/balance", "discovery"},
 		"proxy/healthcheck":       {"routing/balance"},
 		"middleware":              {"routing"},
-		"middleware/plugintest":   {"routing", "middleware"},
+		"middleware/plugintest":   {"discovery", "routing", "routing/balance", "middleware"},
 		"admin":                   {"discovery", "routing", "routing/balance"},
 	}
 	clients := map[string][]string{
