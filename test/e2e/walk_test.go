@@ -124,6 +124,7 @@ func TestExplainSaysWhyARequestGoesWhereItGoes(t *testing.T) {
 	s.etcd.Put("/sluice/routes/orders", `{"path":"/orders/:id","service":"orders"}`)
 	s.etcd.Put("/sluice/routes/canary", `{"path":"/orders/:id","service":"orders","headers":{"X-Canary":"1"}}`)
 	s.etcd.Put("/sluice/active/orders", "blue")
+	testenv.Eventually(t, 20*time.Second, "blue is in effect", func() bool { return s.status().Active["orders"] == "blue" })
 	s.eventually("the route answers", "/orders/1", func(a answer) bool { return a.Status == http.StatusOK })
 	out, errs, code := sluice(t, "explain", "GET", s.gateway.URL()+"/orders/1", "-c", s.gateway.ConfigFile, "-o", "json")
 	if code != 0 {
