@@ -104,6 +104,17 @@ func (s *Documents) Get(key string) *Document {
 	return nil
 }
 
+// Named returns a document of kind by its name, or nil. It looks at all of
+// them.
+func (s *Documents) Named(kind Kind, name string) *Document {
+	for d := range s.All {
+		if d.Kind == kind && d.Name == name {
+			return d
+		}
+	}
+	return nil
+}
+
 func find(docs []*Document, key string) (int, bool) {
 	return slices.BinarySearchFunc(docs, key, func(d *Document, key string) int { return strings.Compare(d.Key, key) })
 }
