@@ -1,6 +1,9 @@
 package routing
 
-import "time"
+import (
+	"time"
+	"unique"
+)
 
 // States of a route in the table.
 const (
@@ -40,4 +43,6 @@ type Route struct {
 	slot int
 	// matcher is what a request must look like, and how its path is rewritten.
 	matcher matcher
+	// signature is the matcher's: of routes with the same one serves.
+	signature unique.Handle[string]
 }
