@@ -34,7 +34,7 @@ func checkCommand() *cobra.Command {
 			}
 			cfg, err := configs.Load(config, nil)
 			for _, e := range unjoin(err) {
-				report(orDefault(config, "configuration"), e.Error())
+				report("configuration", e.Error())
 			}
 			if err == nil && cfg.File.Path != "" {
 				paths = append(paths, cfg.File.Path)
@@ -47,7 +47,7 @@ func checkCommand() *cobra.Command {
 				report(p.Key, p.Message)
 			}
 			if faults > 0 {
-				return fmt.Errorf("check: %d faults", faults)
+				return fmt.Errorf("check: faults found: %d", faults)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: configuration and %d documents\n", len(docs))
 			return err
@@ -55,13 +55,6 @@ func checkCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", "", "configuration file (YAML)")
 	return cmd
-}
-
-func orDefault(s, def string) string {
-	if s == "" {
-		return def
-	}
-	return s
 }
 
 // unjoin returns the errors that errors.Join put together.
