@@ -30,10 +30,11 @@ type GatewayOptions struct {
 	Name   string
 	Consul string // URL
 	Etcd   string // URL
-	// Extra is YAML with further top-level keys, consul and etcd excepted.
+	// Extra is YAML with further top-level keys, listen, consul and etcd
+	// excepted.
 	Extra string
-	// ConsulExtra and EtcdExtra are further lines of those two blocks.
-	ConsulExtra, EtcdExtra []string
+	// ListenExtra, ConsulExtra and EtcdExtra are further lines of those blocks.
+	ListenExtra, ConsulExtra, EtcdExtra []string
 	// StartOnly returns once the process answers, ready or not.
 	StartOnly bool
 	// Addr takes a traffic address instead of a free one: for a gateway that
@@ -77,19 +78,21 @@ func StartGateway(t TB, o GatewayOptions) *Gateway {
 
 func (o GatewayOptions) yaml(g *Gateway) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\nlisten:\n  http: %q\nadmin:\n  listen: %q\n", g.Name, g.Addr, g.AdminAddr)
-	fmt.Fprintf(&b, "consul:\n  address: %q\n", o.Consul)
-	for _, line := range o.ConsulExtra {
-		fmt.Fprintf(&b, "  %s\n", line)
+	block := func(lines []string) {
+		for _, line := range lines {
+			fmt.Fprintf(&b, "  %s\n", line)
+		}
 	}
+	fmt.Fprintf(&b, "name: %s\nadmin:\n  listen: %q\nlisten:\n  http: %q\n", g.Name, g.AdminAddr, g.Addr)
+	block(o.ListenExtra)
+	fmt.Fprintf(&b, "consul:\n  address: %q\n", o.Consul)
+	block(o.ConsulExtra)
 	if o.Etcd == "" {
 		fmt.Fprintf(&b, "etcd:\n  endpoints: []\n")
 	} else {
 		fmt.Fprintf(&b, "etcd:\n  endpoints: [%q]\n", o.Etcd)
 	}
-	for _, line := range o.EtcdExtra {
-		fmt.Fprintf(&b, "  %s\n", line)
-	}
+	block(o.EtcdExtra)
 	b.WriteString(o.Extra)
 	return b.String()
 }
