@@ -125,6 +125,35 @@ func TestC3RestartWithLostState(t *testing.T) {
 	})
 }
 
+// The hold is for what the agent has forgotten, not for what it came to know
+// and then lost since.
+func TestC3AnInstanceOfTheNewLifeLeavesAtOnce(t *testing.T) {
+	agent := testenv.StartConsul(t)
+	a := newAdmin(t, agent, "")
+	for i := range 30 { // so that the index of the next life is lower
+		a.register("n1", fmt.Sprintf("filler-%d", i), "filler", "passing")
+	}
+	a.register("n1", "orders-1", "orders", "passing")
+	a.register("n1", "users-1", "users", "passing")
+	src, rec := start(t, config(agent.URL()), want("orders", "users"), func(s *Source) { s.timing.hold = time.Hour })
+	rec.await(t, "orders", "n1/orders-1")
+	rec.await(t, "users", "n1/users-1")
+	agent.Kill()
+	agent.Restart()
+	testenv.Eventually(t, patience, "the lost state to be noticed", func() bool {
+		src.mu.Lock()
+		defer src.mu.Unlock()
+		return !src.fell[""].IsZero()
+	})
+	a.register("n2", "orders-2", "orders", "passing")
+	rec.await(t, "orders", "n2/orders-2")
+	a.deregister("n2", "orders-2")
+	rec.await(t, "orders")
+	if got := rec.ids("users"); !slices.Equal(got, []string{"n1/users-1"}) {
+		t.Errorf("users is %q", got)
+	}
+}
+
 func TestC4OneServiceFails(t *testing.T) {
 	agent := testenv.StartConsul(t)
 	a := newAdmin(t, agent, "")

@@ -165,7 +165,7 @@ func (s *Source) askService(ref discovery.ServiceRef) func(*api.QueryOptions) (a
 					return
 				}
 				settled := svc.settled
-				if svc.apply(instances(entries), meta.LastIndex, now, s.keep(ref.Datacenter), s.timing.hold) {
+				if svc.apply(instances(entries), meta.LastIndex, now, s.keep(ref.Datacenter, svc.seen), s.timing.hold) {
 					s.report.staleInstances = true
 					s.touch(now)
 				} else if !settled {
