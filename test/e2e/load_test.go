@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -27,20 +28,39 @@ type traffic struct {
 }
 
 // load sends requests below path until Stop: GETs, or every fourth a POST.
+// Samples are tagged with the instance that answered.
 func (s *site) load(path string, posts bool) *traffic {
+	s.t.Helper()
+	return s.start(posts, func(n int) string { return path + strconv.Itoa(n) },
+		func(_ int, h http.Header, _ []byte) string { return h.Get("X-Instance") })
+}
+
+// mixedLoad asks for the hundred routes below /p10 in turn. Samples are tagged
+// with the instance that answered and the version in the path it saw.
+func (s *site) mixedLoad() *traffic {
+	s.t.Helper()
+	return s.start(false, func(n int) string { return "/p10/" + strconv.Itoa(n%100) },
+		func(_ int, h http.Header, body []byte) string {
+			var seen struct{ Path string }
+			_ = json.Unmarshal(body, &seen) // then the tag says so
+			return h.Get("X-Instance") + " " + path.Dir(seen.Path)
+		})
+}
+
+func (s *site) start(posts bool, path func(n int) string, tag func(int, http.Header, []byte) string) *traffic {
 	s.t.Helper()
 	l := &traffic{s: s}
 	l.aim(s.gateway)
 	l.Load = load.Start(load.Config{
 		Rate: rate,
 		Request: func(ctx context.Context, n int) (*http.Request, error) {
-			url := *l.base.Load() + path + strconv.Itoa(n)
+			url := *l.base.Load() + path(n)
 			if posts && n%4 == 3 {
 				return http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(`{"quantity":1}`))
 			}
 			return http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		},
-		Tag: func(status int, h http.Header, body []byte) string { return h.Get("X-Instance") },
+		Tag: tag,
 	})
 	s.t.Cleanup(func() { l.Stop() })
 	l.more(rate / 4)
@@ -131,13 +151,4 @@ func (s *site) follows(name string) {
 func (s *site) awaitHealthy(service string, n int) {
 	s.t.Helper()
 	rig.AwaitInstances(s.t, s.gateway, service, n)
-}
-
-// bodyOf decodes an answer of demo-service.
-func bodyOf[T any](s *site, a answer) (v T) {
-	s.t.Helper()
-	if err := json.Unmarshal(a.Body, &v); err != nil {
-		s.t.Fatalf("%s: %v", a.Body, err)
-	}
-	return v
 }

@@ -3,16 +3,20 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,10 +142,12 @@ type sight struct {
 // belongs to another request is noticed.
 type origin struct {
 	addr string
+	// hangUp makes it end the connection of a request that it has read
+	// instead of answering.
+	hangUp atomic.Bool
 
-	mu    sync.Mutex
-	seen  []sight
-	conns int
+	mu   sync.Mutex
+	seen []sight
 }
 
 func startOrigin(t *testing.T) *origin {
@@ -163,9 +169,6 @@ func startOrigin(t *testing.T) *origin {
 			mu.Lock()
 			open[c] = true
 			mu.Unlock()
-			o.mu.Lock()
-			o.conns++
-			o.mu.Unlock()
 			running.Go(func() {
 				o.serve(c)
 				_ = c.Close()
@@ -185,6 +188,12 @@ func startOrigin(t *testing.T) *origin {
 		running.Wait()
 	})
 	return o
+}
+
+// cutAnswers break off in the middle.
+var cutAnswers = map[string]string{
+	"cut-length":  "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+	"cut-chunked": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
 }
 
 func (o *origin) serve(c net.Conn) {
@@ -208,7 +217,12 @@ func (o *origin) serve(c net.Conn) {
 		body, err := io.ReadAll(req.Body)
 		got.Body, got.Err = string(body), err
 		o.keep(got)
-		if err != nil {
+		if err != nil || o.hangUp.Load() {
+			return
+		}
+		if cut, ok := cutAnswers[path.Base(req.URL.Path)]; ok {
+			_, _ = io.WriteString(c, cut)
+			_ = c.(*net.TCPConn).SetLinger(0) // so that it is a reset
 			return
 		}
 		answer := req.Method + " " + req.RequestURI
@@ -257,6 +271,56 @@ func h2c(t *testing.T) *http.Client {
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+}
+
+// drain reads an answer to its end.
+func drain(resp *http.Response) (string, error) {
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return string(text), err
+}
+
+// startSocketOrigin is an instance that accepts every WebSocket handshake and
+// then says nothing.
+func startSocketOrigin(t *testing.T) string {
+	t.Helper()
+	instance := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			return
+		}
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Errorf("take the connection: %v", err)
+			return
+		}
+		defer c.Close()
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_ = rw.Flush()
+		_, _ = io.Copy(io.Discard, rw)
+	}))
+	t.Cleanup(instance.Close)
+	return instance.Listener.Addr().String()
+}
+
+// openSocket opens a WebSocket to /socket.
+func openSocket(t *testing.T, s *site) *wire {
+	t.Helper()
+	s.eventually("the socket's route answers", "/socket", func(a answer) bool { return a.Status == http.StatusOK })
+	w := dial(t, s.gateway.Addr)
+	w.send(crlf("GET /socket HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: websocket\n" +
+		"Sec-WebSocket-Version: 13\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n\n"))
+	equal(t, "status of the handshake", w.answer(http.MethodGet).StatusCode, http.StatusSwitchingProtocols)
+	return w
+}
+
+// closeStatus is the status of the close frame that ends a WebSocket
+// (RFC 6455 section 5.5.1), 0 where it ends without one.
+func closeStatus(w *wire) int {
+	data, _ := io.ReadAll(w.r)
+	if len(data) < 4 || data[0] != 0x88 {
+		return 0
+	}
+	return int(binary.BigEndian.Uint16(data[2:]))
 }
 
 // instances is what the admin API says of a service's instances.
