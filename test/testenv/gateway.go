@@ -30,11 +30,10 @@ type GatewayOptions struct {
 	Name   string
 	Consul string // URL
 	Etcd   string // URL
-	// Extra is YAML with further top-level keys, listen, consul and etcd
-	// excepted.
+	// Extra is YAML with further top-level keys.
 	Extra string
-	// ListenExtra, ConsulExtra and EtcdExtra are further lines of those blocks.
-	ListenExtra, ConsulExtra, EtcdExtra []string
+	// These are further lines of the blocks that are written anyway.
+	ListenExtra, AdminExtra, ConsulExtra, EtcdExtra []string
 	// StartOnly returns once the process answers, ready or not.
 	StartOnly bool
 	// Addr takes a traffic address instead of a free one: for a gateway that
@@ -83,8 +82,10 @@ func (o GatewayOptions) yaml(g *Gateway) string {
 			fmt.Fprintf(&b, "  %s\n", line)
 		}
 	}
-	fmt.Fprintf(&b, "name: %s\nadmin:\n  listen: %q\nlisten:\n  http: %q\n", g.Name, g.AdminAddr, g.Addr)
+	fmt.Fprintf(&b, "name: %s\nlisten:\n  http: %q\n", g.Name, g.Addr)
 	block(o.ListenExtra)
+	fmt.Fprintf(&b, "admin:\n  listen: %q\n", g.AdminAddr)
+	block(o.AdminExtra)
 	fmt.Fprintf(&b, "consul:\n  address: %q\n", o.Consul)
 	block(o.ConsulExtra)
 	if o.Etcd == "" {
