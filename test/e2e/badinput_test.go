@@ -179,36 +179,43 @@ func TestBadTokensAndPasswordsNameTheKeyUntilTheyAreMended(t *testing.T) {
 	etcd.AddUser("sluice", "right", "/sluice")
 	etcd.AddUser("narrow", "right", "/elsewhere")
 	cert, key := ca.Issue(t, "gateway")
-	secret := filepath.Join(t.TempDir(), "secret")
+	dir := t.TempDir()
 	tls := func(ca string) string {
 		return fmt.Sprintf("tls: {ca_file: %q, cert_file: %q, key_file: %q}", ca, cert, key)
 	}
+	in := func(setting string) string { return fmt.Sprintf("%s: %q", setting, filepath.Join(dir, setting)) }
 	for _, c := range []struct {
-		name   string
-		o      testenv.GatewayOptions
-		secret string // of the file, if any; right is what mends it
-		right  string
-		says   []string
+		name string
+		o    testenv.GatewayOptions
+		// file is the setting of a file that holds wrong, and right to mend it.
+		file, wrong, right string
+		says               []string
 	}{
-		{"a token that Consul does not know", testenv.GatewayOptions{Consul: agent.URL(), ConsulExtra: []string{fmt.Sprintf("token_file: %q", secret)}},
-			unknownToken, managementToken, []string{"source consul", "403", "consul.token", "service:read"}},
+		{"a token that Consul does not know", testenv.GatewayOptions{Consul: agent.URL(), ConsulExtra: []string{in("token_file")}},
+			"token_file", unknownToken, managementToken, []string{"source consul", "403", "consul.token", "service:read"}},
 		{"https to a Consul without TLS", testenv.GatewayOptions{Consul: strings.Replace(agent.URL(), "http:", "https:", 1)},
-			"", "", []string{"source consul", "consul.address", "consul.tls.ca_file"}},
-		{"a wrong password for etcd", testenv.GatewayOptions{Etcd: etcd.Endpoint, EtcdExtra: []string{"username: sluice", fmt.Sprintf("password_file: %q", secret)}},
-			"wrong", "right", []string{"source etcd", "authentication failed", "etcd.username", "etcd.password"}},
-		{"no user for an etcd with users", testenv.GatewayOptions{Etcd: etcd.Endpoint}, "", "", []string{"source etcd", "etcd.username"}},
+			"", "", "", []string{"source consul", "consul.address", "consul.tls.ca_file"}},
+		{"a wrong password for etcd", testenv.GatewayOptions{Etcd: etcd.Endpoint, EtcdExtra: []string{"username: sluice", in("password_file")}},
+			"password_file", "wrong", "right", []string{"source etcd", "authentication failed", "etcd.username", "etcd.password"}},
+		{"no user for an etcd with users", testenv.GatewayOptions{Etcd: etcd.Endpoint}, "", "", "", []string{"source etcd", "etcd.username"}},
 		{"a user who may not read", testenv.GatewayOptions{Etcd: etcd.Endpoint, EtcdExtra: []string{"username: narrow", "password: right"}},
-			"", "", []string{"source etcd", "permission denied", "below /sluice"}},
+			"", "", "", []string{"source etcd", "permission denied", "below /sluice"}},
 		{"an etcd with a certificate of another CA", testenv.GatewayOptions{Etcd: secure.Endpoint, EtcdExtra: []string{tls(other.File)}},
-			"", "", []string{"source etcd", "unknown authority", "etcd.tls.ca_file"}},
+			"", "", "", []string{"source etcd", "unknown authority", "etcd.tls.ca_file"}},
 		{"no client certificate for etcd", testenv.GatewayOptions{Etcd: secure.Endpoint, EtcdExtra: []string{fmt.Sprintf("tls: {ca_file: %q}", ca.File)}},
-			"", "", []string{"source etcd", "certificate required", "etcd.tls.cert_file"}},
+			"", "", "", []string{"source etcd", "certificate required", "etcd.tls.cert_file"}},
 		{"http to an etcd with TLS", testenv.GatewayOptions{Etcd: strings.Replace(secure.Endpoint, "https:", "http:", 1)},
-			"", "", []string{"source etcd", "https://", "etcd.endpoints"}},
+			"", "", "", []string{"source etcd", "https://", "etcd.endpoints"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if err := os.WriteFile(secret, []byte(c.secret), 0o600); err != nil {
-				t.Fatal(err)
+			t.Parallel() // a failing handshake takes its five seconds
+			write := func(secret string) {
+				if err := os.WriteFile(filepath.Join(dir, c.file), []byte(secret), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.file != "" {
+				write(c.wrong)
 			}
 			c.o.StartOnly = true
 			s := &site{t: t, gateway: testenv.StartGateway(t, c.o)}
@@ -223,12 +230,10 @@ func TestBadTokensAndPasswordsNameTheKeyUntilTheyAreMended(t *testing.T) {
 					t.Errorf("/readyz shows a secret: %s", text)
 				}
 			}
-			if c.right == "" {
+			if c.file == "" {
 				return
 			}
-			if err := os.WriteFile(secret, []byte(c.right), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			write(c.right)
 			testenv.Eventually(t, wait, "it is mended", func() bool { ok, _ := s.ready(); return ok })
 		})
 	}
