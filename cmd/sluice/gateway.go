@@ -147,6 +147,9 @@ func (gw *gateway) makeSources() (*state.Store, routing.Remembered, error) {
 		}
 		gw.log.Info("stored state found", "source", s.Name(), "saved", saved, "revision", st.Revision)
 		gw.hub.Fallback(s.Name(), st)
+		if s.Name() == discovery.SourceConsul {
+			gw.consul.Remember(st)
+		}
 	}
 	if extra, err := store.LoadExtra(rememberedName); err == nil {
 		if err := json.Unmarshal(extra, &remembered); err != nil {

@@ -18,6 +18,9 @@ import (
 	"go.uber.org/goleak"
 )
 
+// wait is how long an event may take to come on a busy machine.
+const wait = 20 * time.Second
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(closing{m}) }
 
 // closing ends what http.Get keeps open before leaks are looked for.
@@ -105,7 +108,7 @@ func (s *site) try(method, path string, headers ...string) (answer, error) {
 func (s *site) eventually(what, path string, want func(answer) bool, headers ...string) answer {
 	s.t.Helper()
 	var last answer
-	testenv.Eventually(s.t, 20*time.Second, what, func() bool {
+	testenv.Eventually(s.t, wait, what, func() bool {
 		a, err := s.try(http.MethodGet, path, headers...)
 		if err == nil {
 			last = a
