@@ -107,10 +107,11 @@ func TestARefusalNamesTheSettingToLookAt(t *testing.T) {
 		"a user who may not read":     {rpctypes.ErrPermissionDenied, "below /gw"},
 		"a certificate of another CA": {errors.New("authentication handshake failed: unknown authority"), "etcd.tls.ca_file"},
 		"http where TLS is spoken":    {errors.New("error reading server preface: EOF"), "etcd.endpoints"},
+		"no client certificate":       {errors.New("no connection in time: write: broken pipe"), "etcd.tls.cert_file"},
 		"an etcd that is away":        {errors.New("connection refused"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := Config{Prefix: "/gw"}.advise(c.err)
+			got := Config{Prefix: "/gw", Endpoints: []string{"https://etcd:2379"}}.advise(c.err)
 			if !errors.Is(got, c.err) || (got != c.err) != (c.want != "") || !strings.Contains(got.Error(), c.want) {
 				t.Errorf("got %v, want it to name %q", got, c.want)
 			}
