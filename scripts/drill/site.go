@@ -79,8 +79,8 @@ func count(samples []load.Sample) outcome {
 		}
 		o.failed++
 		if o.firstFailure == "" {
-			o.firstFailure = fmt.Sprintf("(first failure: status %d, %v, %s after the start, took %s)",
-				s.Status, s.Err, s.Start.Sub(samples[0].Start).Round(time.Millisecond), s.Took.Round(time.Millisecond))
+			o.firstFailure = fmt.Sprintf("(first failure: status %d %s, %v, %s after the start, took %s)",
+				s.Status, s.Tag, s.Err, s.Start.Sub(samples[0].Start).Round(time.Millisecond), s.Took.Round(time.Millisecond))
 		}
 	}
 	return o

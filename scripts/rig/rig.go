@@ -107,11 +107,18 @@ type Answer struct {
 	Colour   string `json:"colour"`
 }
 
-// Colour reads the colour out of an answer's body; for load.Config.Tag.
+// Colour reads the colour out of an answer's body, or the code out of a
+// refusal's; for load.Config.Tag.
 func Colour(status int, _ http.Header, body []byte) string {
-	var a Answer
-	if status != http.StatusOK || json.Unmarshal(body, &a) != nil {
+	var a struct {
+		Answer
+		Code string `json:"code"`
+	}
+	switch {
+	case json.Unmarshal(body, &a) != nil:
 		return ""
+	case status != http.StatusOK:
+		return a.Code
 	}
 	return a.Colour
 }
