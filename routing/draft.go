@@ -22,9 +22,14 @@ type memory struct {
 	problems  []Problem            // of documents and tags, not of active keys
 	defaults  []pluginDefault
 	pins      map[string][]string // subsets that routes pin, by service
-	refs      []discovery.ServiceRef
-	names     []string  // of services, in order
-	expires   time.Time // when a grace period ends; zero for none
+
+	consumers        *Consumers
+	consumerDocs     int
+	consumerProblems []Problem
+	ownHeaders       []string
+	refs             []discovery.ServiceRef
+	names            []string  // of services, in order
+	expires          time.Time // when a grace period ends; zero for none
 }
 
 // Draft is a snapshot whose documents have been read and whose routes are
@@ -198,8 +203,10 @@ func (d *Draft) compile(before memory) {
 			d.memory.problems = append(d.memory.problems, p)
 		}
 	}
+	d.collectConsumers(before)
 	sortProblems(d.memory.problems)
 	d.collectPins()
+	d.collectOwnHeaders()
 	d.memory.names = sortedKeys(d.slots)
 	d.memory.refs = d.collectRefs()
 }
@@ -268,7 +275,7 @@ func (d *Draft) pluginDefault(id entryID, e *entry, before memory) pluginDefault
 			d.memory.entries[id] = &ne
 			return pluginDefault{disabled: true}
 		}
-		compiled, faults := d.deps.Plugins.Compile(id.name, ne.plugin, "")
+		compiled, faults := d.deps.Plugins.Compile(Place{Key: ne.doc.Key}, id.name, ne.plugin)
 		if faults == nil {
 			d.memory.entries[id] = &ne
 			return pluginDefault{compiled: compiled}
@@ -403,6 +410,20 @@ func (d *Draft) collectPins() {
 		if r.Subset != "" && !slices.Contains(d.memory.pins[r.ServiceName], r.Subset) {
 			d.memory.pins[r.ServiceName] = append(d.memory.pins[r.ServiceName], r.Subset)
 		}
+	}
+}
+
+// collectOwnHeaders lists the headers that plugins of any route set.
+func (d *Draft) collectOwnHeaders() {
+	seen := map[string]bool{}
+	for _, r := range d.routes {
+		for _, name := range r.ownHeaders {
+			seen[name] = true
+		}
+	}
+	d.memory.ownHeaders = nil
+	if len(seen) > 0 {
+		d.memory.ownHeaders = sortedKeys(seen)
 	}
 }
 
