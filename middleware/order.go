@@ -33,6 +33,8 @@ func order() []step {
 		{name: "edge", run: (*Engine).edge},
 		// Before plugins: each reads its configuration from the route.
 		{name: "match", run: (*Engine).match},
+		// First of all plugins: it costs least and needs nothing but the address.
+		{name: "ip_filter", plugin: ipFilterPlugin()},
 		// After whatever may refuse or answer by itself, so that it edits only
 		// what goes on; before the forwarder, whose own headers win.
 		{name: "headers", plugin: headersPlugin()},
@@ -40,18 +42,21 @@ func order() []step {
 	}
 }
 
-// Plugins is every plugin there is, in the fixed order. It implements
-// routing.Plugins. It is immutable.
+// Plugins is every plugin there is, in the fixed order, and what they keep.
+// It implements routing.Plugins. It is immutable.
 type Plugins struct {
-	list  []*Plugin
-	slots map[string]int
+	steps    []step
+	list     []*Plugin
+	slots    map[string]int
+	registry *Registry
 }
 
-// NewPlugins returns the plugins of this build.
-func NewPlugins() *Plugins { return newPlugins(order()) }
+// NewPlugins returns the plugins of this build; what they keep between
+// requests is in registry.
+func NewPlugins(registry *Registry) *Plugins { return newPlugins(registry, order()) }
 
-func newPlugins(steps []step) *Plugins {
-	p := &Plugins{slots: map[string]int{}}
+func newPlugins(registry *Registry, steps []step) *Plugins {
+	p := &Plugins{steps: steps, slots: map[string]int{}, registry: registry}
 	for _, s := range steps {
 		if s.plugin != nil {
 			p.slots[s.plugin.name] = len(p.list)
@@ -71,6 +76,10 @@ func (p *Plugins) Slot(name string) (int, bool) {
 // Slots is the number of plugins.
 func (p *Plugins) Slots() int { return len(p.list) }
 
+// Group says what the plugin does that a route has only one for; see
+// routing.Plugins.
+func (p *Plugins) Group(slot int) string { return p.list[slot].group }
+
 // Names lists the plugins in order.
 func (p *Plugins) Names() []string {
 	names := make([]string, len(p.list))
@@ -81,13 +90,20 @@ func (p *Plugins) Names() []string {
 }
 
 // Compile reads the configuration of one plugin; see routing.Plugins.
-func (p *Plugins) Compile(name string, config map[string]any, field string) (any, routing.Faults) {
+func (p *Plugins) Compile(at routing.Place, name string, config map[string]any) (any, routing.Faults) {
 	i, ok := p.slots[name]
 	if !ok {
-		return nil, routing.Faults{{Field: field, Code: routing.ProblemPlugin,
+		return nil, routing.Faults{{Field: at.Field, Code: routing.ProblemPlugin,
 			Message: "unknown plugin; accepted: " + join(p.Names())}}
 	}
-	return p.list[i].compile(config, field)
+	return p.list[i].compile(&Place{Place: at, registry: p.registry}, config)
+}
+
+// Swapped lets go of what only old used. Hang it on every swap.
+func (p *Plugins) Swapped(old, t *routing.Table) {
+	if !t.SamePlugins(old) {
+		p.registry.Retain(t.PluginConfigs())
+	}
 }
 
 // Order lists every step of a request's walk by name, plugins or not.

@@ -3,6 +3,7 @@ package middleware
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -157,4 +158,22 @@ func (s *scrubber) claim(name string) claim {
 		}
 	}
 	return anyone
+}
+
+// stripOwn removes from h the headers that plugins of some route set towards
+// instances, and what CGI-like servers take for the same. No client may send
+// them to any route, not even through a trusted proxy.
+func stripOwn(h http.Header, own []string) {
+	if len(own) == 0 {
+		return
+	}
+	for name := range h {
+		k := name
+		if strings.IndexByte(name, '_') >= 0 {
+			k = canonical(strings.ReplaceAll(name, "_", "-"))
+		}
+		if slices.Contains(own, k) {
+			delete(h, name)
+		}
+	}
 }

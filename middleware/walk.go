@@ -39,6 +39,7 @@ func (e *Engine) match(c *gin.Context, st *state) {
 		return
 	}
 	r, m := st.r, &st.x.Match
+	stripOwn(r.Header, table.OwnHeaders()) // before predicates look at them
 	outcome := table.Match(&routing.Request{
 		Method: r.Method, Host: r.Host, Path: st.path, RawQuery: r.URL.RawQuery, Header: r.Header,
 	}, m)

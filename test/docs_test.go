@@ -4,15 +4,18 @@ package test
 
 import (
 	"bufio"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-gateway/sluice/discovery"
 	"github.com/sluice-gateway/sluice/middleware"
+	"github.com/sluice-gateway/sluice/middleware/store"
 	"github.com/sluice-gateway/sluice/routing"
 )
 
@@ -61,6 +64,11 @@ func TestEveryDocumentInTheDocsServes(t *testing.T) {
 	kinds := map[string]discovery.Kind{
 		"route": discovery.KindRoute, "service": discovery.KindService, "consumer": discovery.KindConsumer, "active": discovery.KindActive,
 	}
+	redis, err := store.New(store.Config{Address: "127.0.0.1:1", Timeout: time.Second}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugins := middleware.NewPlugins(middleware.NewRegistry(slog.New(slog.DiscardHandler), redis))
 	found := map[string]int{}
 	for _, e := range examples(t) {
 		word, name, _ := strings.Cut(e.kind, " ")
@@ -77,7 +85,7 @@ func TestEveryDocumentInTheDocsServes(t *testing.T) {
 		}
 		found[e.page]++
 		doc := &discovery.Document{Key: e.page, Kind: kind, Name: name, Source: discovery.SourceFile, Value: []byte(e.text)}
-		for _, p := range routing.Check(middleware.NewPlugins(), []*discovery.Document{doc}) {
+		for _, p := range routing.Check(plugins, []*discovery.Document{doc}) {
 			t.Errorf("%s:%d: %s", e.page, e.line, p.Message)
 		}
 	}
@@ -106,13 +114,16 @@ func TestImportsPointOneWay(t *testing.T) {
 		"routing":                 {"discovery", "routing/balance"},
 		"proxy":                   {"routing", "routing/balance", "discovery"},
 		"proxy/healthcheck":       {"routing/balance"},
-		"middleware":              {"routing"},
-		"middleware/plugintest":   {"discovery", "routing", "routing/balance", "middleware"},
+		"middleware":              {"routing", "middleware/store", "middleware/remote"},
+		"middleware/store":        {},
+		"middleware/remote":       {},
+		"middleware/plugintest":   {"discovery", "routing", "routing/balance", "middleware", "middleware/store"},
 		"admin":                   {"discovery", "routing", "routing/balance"},
 	}
 	clients := map[string][]string{
 		"github.com/hashicorp/consul/api": {"discovery/consul"},
 		"go.etcd.io/etcd/client/v3":       {"discovery/etcd", "test/testenv"},
+		"github.com/redis/go-redis/v9":    {"middleware", "middleware/store", "middleware/limit", "middleware/session"},
 		"github.com/gin-gonic/gin":        {"middleware", "middleware/plugintest", "admin", "cmd/sluice"},
 	}
 	checked := 0
