@@ -28,7 +28,7 @@ type Config struct {
 	Etcd       etcd.Config `mapstructure:"etcd"`
 	// Redis is where plugins share state.
 	Redis store.Config `mapstructure:"redis"`
-	File       file.Config `mapstructure:"file"`
+	File  file.Config  `mapstructure:"file"`
 	// StateDir keeps the last good state for a cold start; "" keeps none.
 	StateDir string `mapstructure:"state_dir"`
 	// TrustedProxies are addresses and ranges whose X-Forwarded-* is believed.
