@@ -1,9 +1,12 @@
 package admin
 
 import (
+	"maps"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/sluice-gateway/sluice/discovery"
 	"github.com/sluice-gateway/sluice/routing"
 )
@@ -22,9 +25,11 @@ type Metrics struct {
 	upstream    *prometheus.CounterVec
 	retries     *prometheus.CounterVec
 	ejections   *prometheus.CounterVec
-	tunnels     *prometheus.GaugeVec
 
-	instances, circuit, generation, routes, problems, sourceUp, sourceAge, active *prometheus.Desc
+	mu   sync.Mutex
+	open map[string]int // tunnels by service; none is zero
+
+	tunnels, instances, circuit, generation, routes, problems, sourceUp, sourceAge, active *prometheus.Desc
 }
 
 // NewMetrics makes the metrics and registers them.
@@ -47,9 +52,8 @@ func NewMetrics(reg prometheus.Registerer, tables interface{ Table() *routing.Ta
 		ejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_instance_ejections_total", Help: "Instances left out by passive ejection.",
 		}, []string{"service", "reason"}),
-		tunnels: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "sluice_open_tunnels", Help: "Upgraded connections that are open.",
-		}, []string{"service"}),
+		open:       map[string]int{},
+		tunnels:    desc("open_tunnels", "Upgraded connections that are open.", "service"),
 		instances:  desc("instances", "Instances by state.", "service", "state"),
 		circuit:    desc("circuit_open", "1 while the service's circuit breaker is open.", "service"),
 		generation: desc("table_generation", "Tables built by this process."),
@@ -59,30 +63,13 @@ func NewMetrics(reg prometheus.Registerer, tables interface{ Table() *routing.Ta
 		sourceAge:  desc("source_age_seconds", "Time since the source's registry last answered.", "source"),
 		active:     desc("active_subset", "Share of the service's traffic that the subset has in effect.", "service", "subset"),
 	}
-	for _, c := range []prometheus.Collector{m.propagation, m.upstream, m.retries, m.ejections, m.tunnels, m} {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
-	}
-	return m, nil
+	return m, reg.Register(m)
 }
 
-// Swapped observes a new table and forgets services that are gone.
+// Swapped observes a new table.
 func (m *Metrics) Swapped(old, t *routing.Table) {
 	if !t.Seen.IsZero() {
 		m.propagation.WithLabelValues(t.ChangedSource(old)).Observe(time.Since(t.Seen).Seconds())
-	}
-	if old == nil {
-		return
-	}
-	for _, s := range old.Services() {
-		if t.Service(s.Name) != nil {
-			continue
-		}
-		gone := prometheus.Labels{"service": s.Name}
-		m.upstream.DeletePartialMatch(gone)
-		m.retries.DeletePartialMatch(gone)
-		m.ejections.DeletePartialMatch(gone)
 	}
 }
 
@@ -99,13 +86,22 @@ func (m *Metrics) Ejected(service, reason string) { m.ejections.WithLabelValues(
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.instances, m.circuit, m.generation, m.routes, m.problems, m.sourceUp, m.sourceAge, m.active} {
+	m.propagation.Describe(ch)
+	for _, c := range m.counters() {
+		c.Describe(ch)
+	}
+	for _, d := range []*prometheus.Desc{m.tunnels, m.instances, m.circuit, m.generation, m.routes, m.problems, m.sourceUp, m.sourceAge, m.active} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	m.propagation.Collect(ch)
+	m.prune()
+	for _, c := range m.counters() {
+		c.Collect(ch)
+	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -115,6 +111,9 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 			gauge(m.sourceAge, time.Since(s.LastAnswer).Seconds(), s.Name)
 		}
 	}
+	m.mu.Lock()
+	open := maps.Clone(m.open)
+	m.mu.Unlock()
 	t := m.tables.Table()
 	if t == nil {
 		gauge(m.generation, 0)
@@ -139,11 +138,60 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		for state, n := range states {
 			gauge(m.instances, float64(n), s.Name, state)
 		}
+		gauge(m.tunnels, float64(open[s.Name]), s.Name)
+		delete(open, s.Name)
 		gauge(m.circuit, truth(s.Group.CircuitOpen()), s.Name)
 		for _, share := range s.Shares() {
 			gauge(m.active, float64(share.Weight), s.Name, share.Subset)
 		}
 	}
+	for service, n := range open { // of services that left, until they end
+		gauge(m.tunnels, float64(n), service)
+	}
+}
+
+// counters are the metrics whose series come with what happens.
+func (m *Metrics) counters() []*prometheus.CounterVec {
+	return []*prometheus.CounterVec{m.upstream, m.retries, m.ejections}
+}
+
+// prune drops the series of services that left the table. Doing so when they
+// are read, and not at the swap, takes those along that a last request under
+// way brought back.
+func (m *Metrics) prune() {
+	t := m.tables.Table()
+	if t == nil {
+		return
+	}
+	for _, c := range m.counters() {
+		for service := range services(c) {
+			if t.Service(service) == nil {
+				c.DeletePartialMatch(prometheus.Labels{"service": service})
+			}
+		}
+	}
+}
+
+// services finds the services that c has series of.
+func services(c *prometheus.CounterVec) map[string]bool {
+	all := make(chan prometheus.Metric)
+	go func() {
+		defer close(all)
+		c.Collect(all)
+	}()
+	out := map[string]bool{}
+	for metric := range all {
+		var d dto.Metric
+		if metric.Write(&d) != nil {
+			continue
+		}
+		for _, l := range d.GetLabel() {
+			if l.GetName() == "service" {
+				out[l.GetValue()] = true
+			}
+		}
+	}
+	return out
 }
 
 func truth(b bool) float64 {
@@ -159,5 +207,9 @@ func (m *Metrics) Circuit(string, bool) {}
 
 // Tunnels counts open upgraded connections.
 func (m *Metrics) Tunnels(service string, delta int) {
-	m.tunnels.WithLabelValues(service).Add(float64(delta))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.open[service] += delta; m.open[service] == 0 {
+		delete(m.open, service)
+	}
 }

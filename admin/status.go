@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/routing"
@@ -33,9 +34,12 @@ type StatusProblem struct {
 	Message  string `json:"message"`
 }
 
-// maxStatusProblems bounds the status key: etcd refuses values over 1.5 MiB,
-// and a thousand broken documents must not silence the gateway.
-const maxStatusProblems = 200
+// Bounds of the status key: etcd refuses values over 1.5 MiB, and a thousand
+// broken documents must not silence the gateway.
+const (
+	maxStatusProblems = 200
+	maxStatusText     = 1024 // bytes of a key or a message
+)
 
 // NewStatus describes t, which may be nil.
 func NewStatus(gateway, address string, t *routing.Table, now time.Time) Status {
@@ -51,13 +55,21 @@ func NewStatus(gateway, address string, t *routing.Table, now time.Time) Status 
 		if len(s.Problems) == maxStatusProblems {
 			break
 		}
-		s.Problems = append(s.Problems, StatusProblem{p.Key, p.Revision, p.Code, p.Message})
+		s.Problems = append(s.Problems, StatusProblem{clip(p.Key), p.Revision, p.Code, clip(p.Message)})
 	}
 	if a := t.Active(); a != nil {
 		s.Active = a
 	}
 	s.Held = append(s.Held, t.Held()...)
 	return s
+}
+
+// clip cuts text that is too long for the status key.
+func clip(text string) string {
+	if len(text) <= maxStatusText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxStatusText], "") + "…"
 }
 
 // Same says whether s and o differ in nothing but UpdatedAt and Generation.

@@ -1,8 +1,10 @@
 package discovery
 
 import (
+	"iter"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Kind is the sort of a document: the path segment under the prefix.
@@ -54,75 +56,118 @@ type Document struct {
 	Previous []byte `json:"previous,omitempty"`
 }
 
-// Documents is an immutable set of documents of one source, by key.
+// Documents is an immutable set of documents of one source, by key. It is kept
+// in order, so that one change among ten thousand costs a copy of pointers,
+// and what changed between two sets is found without looking into either.
 type Documents struct {
-	byKey map[string]*Document
+	docs []*Document // by key
 }
 
 // NewDocuments makes a set of docs. A later document with the same key
 // replaces an earlier one.
 func NewDocuments(docs ...*Document) *Documents {
-	m := make(map[string]*Document, len(docs))
-	for _, d := range docs {
-		m[d.Key] = d
-	}
-	return &Documents{byKey: m}
+	return (*Documents)(nil).With(docs, nil)
 }
 
 // With returns a set in which each of put stands and none of the keys in
 // remove does. The receiver does not change; nil is the empty set.
 func (s *Documents) With(put []*Document, remove []string) *Documents {
-	var m map[string]*Document
-	if s == nil {
-		m = make(map[string]*Document, len(put))
-	} else {
-		m = maps.Clone(s.byKey)
-	}
+	changes := make(map[string]*Document, len(put)+len(remove))
 	for _, k := range remove {
-		delete(m, k)
+		changes[k] = nil
 	}
 	for _, d := range put {
-		m[d.Key] = d
+		changes[d.Key] = d
 	}
-	return &Documents{byKey: m}
+	rest := s.Sorted()
+	docs := make([]*Document, 0, len(rest)+len(put))
+	for _, key := range slices.Sorted(maps.Keys(changes)) {
+		i, found := find(rest, key)
+		docs = append(docs, rest[:i]...)
+		if d := changes[key]; d != nil {
+			docs = append(docs, d)
+		}
+		if found {
+			i++
+		}
+		rest = rest[i:]
+	}
+	return &Documents{docs: append(docs, rest...)}
 }
 
 // Get returns the document under key, or nil.
 func (s *Documents) Get(key string) *Document {
-	if s == nil {
-		return nil
+	docs := s.Sorted()
+	if i, found := find(docs, key); found {
+		return docs[i]
 	}
-	return s.byKey[key]
+	return nil
+}
+
+// Named returns a document of kind by its name, or nil. It looks at all of
+// them.
+func (s *Documents) Named(kind Kind, name string) *Document {
+	for d := range s.All {
+		if d.Kind == kind && d.Name == name {
+			return d
+		}
+	}
+	return nil
+}
+
+func find(docs []*Document, key string) (int, bool) {
+	return slices.BinarySearchFunc(docs, key, func(d *Document, key string) int { return strings.Compare(d.Key, key) })
 }
 
 // Len is the number of documents.
-func (s *Documents) Len() int {
-	if s == nil {
-		return 0
-	}
-	return len(s.byKey)
-}
+func (s *Documents) Len() int { return len(s.Sorted()) }
 
-// All calls yield for each document in no particular order.
+// All calls yield for each document, by key.
 func (s *Documents) All(yield func(*Document) bool) {
-	if s == nil {
-		return
-	}
-	for _, d := range s.byKey {
+	for _, d := range s.Sorted() {
 		if !yield(d) {
 			return
 		}
 	}
 }
 
-// Sorted returns the documents by key.
+// Sorted returns the documents by key. The slice must not be changed.
 func (s *Documents) Sorted() []*Document {
 	if s == nil {
 		return nil
 	}
-	out := make([]*Document, 0, len(s.byKey))
-	for _, k := range slices.Sorted(maps.Keys(s.byKey)) {
-		out = append(out, s.byKey[k])
+	return s.docs
+}
+
+// Since calls yield for each key under which old has another document than s,
+// with both; the one of a key that came or went is nil.
+func (s *Documents) Since(old *Documents) iter.Seq2[*Document, *Document] {
+	return func(yield func(before, after *Document) bool) {
+		a, b := old.Sorted(), s.Sorted()
+		for len(a) > 0 || len(b) > 0 {
+			if len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+				a, b = a[1:], b[1:]
+				continue
+			}
+			var before, after *Document
+			order := 0
+			switch {
+			case len(a) == 0:
+				order = 1
+			case len(b) == 0:
+				order = -1
+			default:
+				order = strings.Compare(a[0].Key, b[0].Key)
+			}
+			if order <= 0 {
+				before, a = a[0], a[1:]
+			}
+			if order >= 0 {
+				after, b = b[0], b[1:]
+			}
+			if !yield(before, after) {
+				return
+			}
+		}
 	}
-	return out
 }

@@ -84,13 +84,18 @@ func (h *Hub) Fallback(source string, st State) {
 // fallBack serves the stored state of source if it has delivered nothing.
 func (h *Hub) fallBack(source string) {
 	h.mu.Lock()
-	st, ok := h.fallback[source]
+	st, needed := h.fallback[source]
 	delete(h.fallback, source)
-	_, delivered := h.states[source]
+	if _, delivered := h.states[source]; delivered {
+		needed = false
+	}
+	if needed {
+		h.keep(source, st) // before the registry can: its state is newer
+	}
 	h.mu.Unlock()
-	if ok && !delivered {
+	if needed {
 		h.log.Warn("source is away at start; serving its stored state", "source", source, "revision", st.Revision)
-		h.report(source, st)
+		h.tell()
 	}
 }
 
@@ -160,6 +165,13 @@ func (h *Hub) Status() []SourceStatus {
 
 func (h *Hub) report(source string, st State) {
 	h.mu.Lock()
+	h.keep(source, st)
+	h.mu.Unlock()
+	h.tell()
+}
+
+// keep takes st as the newest state of source. The caller holds mu.
+func (h *Hub) keep(source string, st State) {
 	old := h.states[source]
 	st.carried = !st.Stored && (old.Stored || old.carried)
 	st.Instances = carryOver(old, st)
@@ -171,7 +183,10 @@ func (h *Hub) report(source string, st State) {
 	if !st.Seen.IsZero() && (h.seen.IsZero() || st.Seen.Before(h.seen)) {
 		h.seen = st.Seen
 	}
-	h.mu.Unlock()
+}
+
+// tell wakes the builder.
+func (h *Hub) tell() {
 	select {
 	case h.changed <- struct{}{}:
 	default: // the builder is already due; it will find this state too

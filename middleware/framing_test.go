@@ -51,6 +51,8 @@ func TestFraming(t *testing.T) {
 			send: "GET / HTTP/1.1\nHost: a\nConnection: Upgrade, HTTP2-Settings\nUpgrade: h2c\nHTTP2-Settings: AAMAAABkAAQAAP__\n\n"},
 		{name: "row 10 an upgrade to h2c beside websocket", status: 400,
 			send: "GET / HTTP/1.1\nHost: a\nConnection: Upgrade\nUpgrade: h2c, websocket\n\n"},
+		{name: "row 11 the preface of HTTP/2 with a header line", status: 400,
+			send: "PRI * HTTP/2.0\nHost: a\n\nGET /smuggled HTTP/1.1\nHost: a\n\n"},
 		{name: "row 13 a trailer named Content-Length", status: 400,
 			send: post + "Transfer-Encoding: chunked\nTrailer: Content-Length\n\n2\nab\n0\nContent-Length: 5\n\n"},
 		{name: "TRACE", status: 405, send: "TRACE / HTTP/1.1\nHost: a\n\n"},

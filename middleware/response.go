@@ -48,7 +48,7 @@ func (w *response) finishHead(status int) {
 		return // its Connection header names the upgrade
 	}
 	switch {
-	case st.r.ProtoMajor != 1:
+	case st.r.ProtoMajor != 1 && st.r.Method != "PRI":
 		// net/http turns this into GOAWAY, which ends the whole connection
 		// and so is not for one request's sake.
 		if st.engine.draining.Load() {
@@ -57,7 +57,8 @@ func (w *response) finishHead(status int) {
 	case st.closing, st.engine.draining.Load(), st.body != nil && !st.body.complete():
 		// A body that was not read to its end leaves bytes on the wire that
 		// must not be taken for a request; the client of an unanswered
-		// Expect: 100-continue may never send them.
+		// Expect: 100-continue may never send them. A preface that net/http
+		// took for an HTTP/1 request calls itself HTTP/2.
 		h["Connection"] = []string{"close"}
 	}
 }

@@ -186,8 +186,10 @@ func (c *call) another(a *attempt, v verdict) (next balance.Pick, ok bool) {
 	if a.resp == nil {
 		a.finish(v.result)
 	}
-	// A retry for a stale connection is free: the request before it ran nowhere.
-	if !v.stale && !c.svc.Group.AllowRetry(c.svc.Retry.BudgetPercent) {
+	// The budget bounds what retries add to the instances' load. A request that
+	// reached none adds nothing: its connection was stale, or there was none.
+	free := v.stale || v.result == balance.Unreachable
+	if !free && !c.svc.Group.AllowRetry(c.svc.Retry.BudgetPercent) {
 		return next, false
 	}
 	before := c.query.Tried

@@ -205,6 +205,20 @@ func TestRow82RetriesAreBudgeted(t *testing.T) {
 	}
 }
 
+// P9: where the policy lets no more instances be left out, every request to
+// one that is being restarted needs a retry. It is no load to anybody.
+func TestP9RefusedConnectionsCostNoBudget(t *testing.T) {
+	g := newRig(t)
+	g.policy = balance.Policy{Kind: balance.RoundRobin} // nobody is left out
+	g.instances(addrOf(upstream(t, func(http.ResponseWriter, *http.Request) {})), refused(t))
+	g.serve()
+	for i := range 100 {
+		if resp, body := g.mustGet("/"); resp.StatusCode != http.StatusOK {
+			t.Fatalf("request %d got %d %q", i, resp.StatusCode, body)
+		}
+	}
+}
+
 // closing answers once and closes the connection when the next request has
 // arrived on it, as a keep-alive race looks from outside.
 func closing(t *testing.T, hits *atomic.Int64) *hostile {

@@ -24,7 +24,7 @@ type choice struct {
 // choose decides which subsets serve. ready counts the passing instances of
 // a subset and says whether the registry has answered for them at all.
 func (d *Draft) choose(name string, before *Service, minReady int, ready func(subset string) (n int, known bool)) choice {
-	e := d.memory.entries[entryID{discovery.KindActive, name}]
+	e := d.memory.entries.get(entryID{discovery.KindActive, name})
 	if e == nil || e.active == nil {
 		return choice{} // absent, or never readable: all instances serve
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"time"
 
@@ -70,28 +71,18 @@ type Identity struct {
 // collectConsumers indexes the consumers. Of two with the same key the older
 // document stays.
 func (d *Draft) collectConsumers(before memory) {
-	var all []*entry
-	same := d.prev != nil
-	for id, e := range d.memory.entries {
-		if id.kind == discovery.KindConsumer {
-			all = append(all, e)
-			same = same && before.entries[id] == e
-		}
-	}
-	if same && len(all) == before.consumerDocs {
-		d.memory.consumers, d.memory.consumerDocs = before.consumers, before.consumerDocs
-		d.memory.problems = append(d.memory.problems, before.consumerProblems...)
-		d.memory.consumerProblems = before.consumerProblems
+	changed := slices.ContainsFunc(d.changed, func(id entryID) bool { return id.kind == discovery.KindConsumer })
+	if d.prev != nil && !changed {
+		d.memory.consumers, d.memory.clashes = before.consumers, before.clashes
 		return
 	}
-	slices.SortFunc(all, func(a, b *entry) int {
+	all := slices.SortedFunc(maps.Values(d.memory.entries[discovery.KindConsumer]), func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(a.doc.Created, b.doc.Created), cmp.Compare(a.doc.Key, b.doc.Key))
 	})
 	c := &Consumers{
 		byKey:  make(map[[sha256.Size]byte]*Consumer, len(all)),
 		byName: make(map[string]*Consumer, len(all)),
 	}
-	d.memory.consumerProblems = nil
 	for _, e := range all {
 		if e.consumer == nil {
 			continue
@@ -101,20 +92,19 @@ func (d *Draft) collectConsumers(before memory) {
 			continue // decoding has refused it
 		}
 		if other := c.byKey[digest]; other != nil {
-			d.memory.consumerProblems = append(d.memory.consumerProblems, consumerConflict(e, other, before, d.now))
+			d.memory.clashes = append(d.memory.clashes, consumerClash(e, other, before, d.now))
 			continue
 		}
 		consumer := &Consumer{Name: e.doc.Name, Groups: e.consumer.Groups}
 		c.byKey[digest], c.byName[consumer.Name] = consumer, consumer
 	}
-	d.memory.consumers, d.memory.consumerDocs = c, len(all)
-	d.memory.problems = append(d.memory.problems, d.memory.consumerProblems...)
+	d.memory.consumers = c
 }
 
-func consumerConflict(e *entry, other *Consumer, before memory, now time.Time) Problem {
+func consumerClash(e *entry, other *Consumer, before memory, now time.Time) Problem {
 	p := Problem{Key: e.doc.Key, Revision: e.doc.Revision, Code: ProblemConflict, Since: now, Serving: ServingNothing,
 		Message: "key_sha256: consumer " + other.Name + " already has this key; the older stays"}
-	for _, old := range before.consumerProblems {
+	for _, old := range before.clashes {
 		if old.Key == p.Key {
 			p.Since = old.Since
 		}

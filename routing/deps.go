@@ -46,8 +46,8 @@ type Remembered struct {
 // Remembered returns what a restart of the gateway should know of t.
 func (t *Table) Remembered() Remembered {
 	r := Remembered{Active: t.active, Good: map[string]*discovery.Document{}}
-	for _, e := range t.memory.entries {
-		if e.faults != nil && e.good != nil {
+	for id := range t.memory.faulty {
+		if e := t.memory.entries.get(id); e.good != nil {
 			r.Good[e.doc.Key] = e.good
 		}
 	}

@@ -2,6 +2,8 @@ package routing
 
 import (
 	"encoding/json"
+	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -35,8 +37,44 @@ type entry struct {
 
 	// compiled is the route of good, or the placeholder that keeps a broken
 	// route's path; nil where not even its path could be read.
-	compiled  *Route
-	signature string
+	compiled *Route
+}
+
+// entries is what is known of every document, by kind and name. Immutable
+// once its table is published.
+type entries map[discovery.Kind]map[string]*entry
+
+func (es entries) get(id entryID) *entry { return es[id.kind][id.name] }
+
+func (es entries) set(id entryID, e *entry) {
+	if es[id.kind] == nil {
+		es[id.kind] = map[string]*entry{}
+	}
+	es[id.kind][id.name] = e
+}
+
+func (es entries) remove(id entryID) { delete(es[id.kind], id.name) }
+
+// clone returns a copy to change.
+func (es entries) clone() entries {
+	out := make(entries, len(es))
+	for kind, byName := range es {
+		out[kind] = maps.Clone(byName)
+	}
+	return out
+}
+
+// ids calls yield for each document.
+func (es entries) ids() iter.Seq[entryID] {
+	return func(yield func(entryID) bool) {
+		for kind, byName := range es {
+			for name := range byName {
+				if !yield(entryID{kind, name}) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // readEntry reads doc. prev is the entry of the same document before, or nil;
@@ -91,7 +129,7 @@ func (e *entry) fail(prev *entry, now time.Time) {
 func (e *entry) takeGood(from *entry) {
 	e.good, e.route, e.service, e.active = from.good, from.route, from.service, from.active
 	e.plugin, e.disabled, e.consumer = from.plugin, from.disabled, from.consumer
-	e.compiled, e.signature = from.compiled, from.signature
+	e.compiled = from.compiled
 }
 
 // problem reports the faults; serving is what the document's name still does.

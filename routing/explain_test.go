@@ -56,7 +56,7 @@ func TestExplainSaysWhichRuleDecided(t *testing.T) {
 	two := func(a, b RouteSpec) *Table { return tableOf(t, a, b) }
 	consul := two(RouteSpec{Path: "/a"}, RouteSpec{Path: "/a"})
 	consul.routes[0].Source = discovery.SourceConsul
-	consul.index = buildIndex(nil, consul.routes)
+	consul.index = buildIndex(consul.routes)
 	for _, tc := range []struct {
 		name  string
 		table *Table

@@ -21,13 +21,14 @@ type index struct {
 	exact map[string]*hostIndex
 	wild  map[string]*hostIndex // by what follows the "*": ".example.com"
 	any   *hostIndex
+
+	routes []*Route // all of them, by name
 }
 
-// hostIndex is the routes of one host as written.
+// hostIndex is the routes of one host.
 type hostIndex struct {
-	host   string    // "" for any
-	routes []*Route  // as given, to tell whether anything changed
-	root   *pathNode // stands before the first segment
+	host string    // as written, "" for any
+	root *pathNode // stands before the first segment
 }
 
 // pathNode is a place in a trie, after some segments of a path.
@@ -76,56 +77,67 @@ func (c *children) put(name string, n *pathNode) {
 	c.byName[name] = n
 }
 
-// buildIndex builds an index over routes. prev, if not nil, is the index
-// before; hosts whose routes did not change are taken from it.
-func buildIndex(prev *index, routes []*Route) *index {
+// buildIndex builds an index over routes, which stay in it.
+func buildIndex(routes []*Route) *index {
 	byHost := make(map[string][]*Route)
 	for _, r := range routes {
-		if len(r.matcher.hosts) == 0 {
-			byHost[""] = append(byHost[""], r)
-		}
-		for _, h := range r.matcher.hosts {
+		for _, h := range r.matcher.hostsOrAny() {
 			byHost[h] = append(byHost[h], r)
 		}
 	}
-	if prev == nil {
-		prev = &index{}
-	}
-	x := &index{exact: make(map[string]*hostIndex, len(byHost)), wild: make(map[string]*hostIndex)}
+	x := &index{routes: routes, exact: make(map[string]*hostIndex, len(byHost)), wild: make(map[string]*hostIndex)}
 	for host, rs := range byHost {
-		suffix, wild := strings.CutPrefix(host, "*")
-		switch {
-		case host == "":
-			x.any = buildHost(prev.any, host, rs)
-		case wild:
-			x.wild[suffix] = buildHost(prev.wild[suffix], host, rs)
-		default:
-			x.exact[host] = buildHost(prev.exact[host], host, rs)
-		}
+		x.put(host, &hostIndex{host: host, root: buildTrie(rs)})
 	}
 	return x
 }
 
-// buildHost returns prev where it holds the same routes.
-func buildHost(prev *hostIndex, host string, routes []*Route) *hostIndex {
-	if prev != nil && slices.Equal(prev.routes, routes) {
-		return prev
+// put sets the routes of host as written; nil takes the host out.
+func (x *index) put(host string, h *hostIndex) {
+	hosts, key := x.place(host)
+	switch {
+	case hosts == nil:
+		x.any = h
+	case h == nil:
+		delete(hosts, key)
+	default:
+		hosts[key] = h
 	}
-	h := &hostIndex{host: host, routes: routes, root: &pathNode{}}
+}
+
+// get returns the routes of host as written, or nil.
+func (x *index) get(host string) *hostIndex {
+	if hosts, key := x.place(host); hosts != nil {
+		return hosts[key]
+	}
+	return x.any
+}
+
+// place says where the host stands; nil is any.
+func (x *index) place(host string) (hosts map[string]*hostIndex, key string) {
+	suffix, wild := strings.CutPrefix(host, "*")
+	switch {
+	case host == "":
+		return nil, ""
+	case wild:
+		return x.wild, suffix
+	}
+	return x.exact, host
+}
+
+func buildTrie(routes []*Route) *pathNode {
+	root := &pathNode{}
 	var ties []*[]*Route
 	for _, r := range routes {
-		list := h.root.place(r)
+		list := root.place(r)
 		if *list = append(*list, r); len(*list) == 2 {
 			ties = append(ties, list)
 		}
 	}
 	for _, list := range ties {
-		slices.SortFunc(*list, func(a, b *Route) int {
-			c, _ := compareRoutes(a, b)
-			return c
-		})
+		slices.SortFunc(*list, inOrder)
 	}
-	return h
+	return root
 }
 
 // place returns the list where the path of r leads from the root n.
@@ -180,6 +192,11 @@ func compareRoutes(a, b *Route) (int, string) {
 		cmp.Compare(a.Key, b.Key),
 		cmp.Compare(a.Name, b.Name),
 	), ruleAge
+}
+
+func inOrder(a, b *Route) int {
+	c, _ := compareRoutes(a, b)
+	return c
 }
 
 func (r *Route) priority() int {

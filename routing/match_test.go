@@ -19,7 +19,7 @@ func tableOf(t testing.TB, specs ...RouteSpec) *Table {
 	for i := range specs {
 		routes[i] = routeOf(t, fmt.Sprintf("r%d", i), int64(i), &specs[i])
 	}
-	return &Table{Generation: 1, routes: routes, index: buildIndex(nil, routes)}
+	return &Table{Generation: 1, routes: routes, index: buildIndex(routes)}
 }
 
 func routeOf(t testing.TB, name string, created int64, spec *RouteSpec) *Route {
@@ -204,7 +204,7 @@ func TestTiesAreDecidedInOrder(t *testing.T) {
 			}
 			won, lost := make1("won", tc.won), make1("lost", tc.lost)
 			for _, routes := range [][]*Route{{won, lost}, {lost, won}} {
-				table := &Table{index: buildIndex(nil, routes)}
+				table := &Table{index: buildIndex(routes)}
 				got, _, _ := strings.Cut(whatMatches(t, table, "GET h/a", http.Header{"X-A": {"1"}}), " ")
 				if got != "won" {
 					t.Errorf("got %q", got)
@@ -279,7 +279,7 @@ func TestMatchFillsTheService(t *testing.T) {
 	r := routeOf(t, "r", 1, &spec)
 	r.slot = 1
 	service := &Service{Name: "s"}
-	table := &Table{services: []*Service{nil, service}, index: buildIndex(nil, []*Route{r})}
+	table := &Table{services: []*Service{nil, service}, index: buildIndex([]*Route{r})}
 	req, _ := request(t, "GET h/a")
 	m := Match{Allow: []string{"stale"}, nparams: 3}
 	if out := table.Match(&req, &m); out != Matched {
@@ -345,14 +345,14 @@ func TestIndexReusesHostsThatDidNotChange(t *testing.T) {
 	routes := slices.Clone(table.routes)
 	spec := RouteSpec{Path: "/4"}
 	routes[2] = routeOf(t, "r2", 9, &spec)
-	after := buildIndex(before, routes)
+	after := before.with(routes)
 	if after.exact["a.test"] != before.exact["a.test"] || after.wild[".b.test"] != before.wild[".b.test"] {
 		t.Error("hosts whose routes are the same were built again")
 	}
 	if after.any == before.any {
 		t.Error("a host with another route was taken over")
 	}
-	if got := buildIndex(after, routes[:2]); got.any != nil || got.exact["a.test"] != before.exact["a.test"] {
+	if got := after.with(routes[:2]); got.any != nil || got.exact["a.test"] != before.exact["a.test"] {
 		t.Error("a host without routes is still there")
 	}
 }

@@ -111,6 +111,14 @@ func (m *matcher) signature(priority int) string {
 	return string(strconv.AppendInt(append(b, ' '), int64(priority), 10))
 }
 
+// hostsOrAny is hosts, or "" for any.
+func (m *matcher) hostsOrAny() []string {
+	if len(m.hosts) == 0 {
+		return []string{""}
+	}
+	return m.hosts
+}
+
 // hasMethod says whether the route serves method.
 func (m *matcher) hasMethod(method string) bool {
 	return len(m.methods) == 0 || slices.Contains(m.methods, method)

@@ -298,7 +298,7 @@ func checkTables(t *testing.T, tableBytes, requestBytes []byte) map[Outcome]int 
 			routes = append(routes, r)
 		}
 	}
-	table := &Table{index: buildIndex(nil, routes)}
+	table := &Table{index: buildIndex(routes)}
 	outcomes := map[Outcome]int{}
 	c = &chooser{requestBytes}
 	for once := true; once || len(c.bytes) > 0; once = false {

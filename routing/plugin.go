@@ -58,13 +58,8 @@ func (t *Table) PluginConfigs() iter.Seq[any] {
 				return
 			}
 		}
-		for _, e := range t.memory.entries {
-			if e.compiled != nil && !each(e.compiled.Plugins) {
-				return
-			}
-		}
-		for _, tag := range t.memory.tags {
-			if tag.route != nil && !each(tag.route.Plugins) {
+		for _, r := range t.memory.candidates { // a loser of a conflict may win later
+			if !each(r.Plugins) {
 				return
 			}
 		}

@@ -1,6 +1,9 @@
 package routing
 
-import "time"
+import (
+	"time"
+	"unique"
+)
 
 // States of a route in the table.
 const (
@@ -42,4 +45,6 @@ type Route struct {
 	ownHeaders []string
 	// matcher is what a request must look like, and how its path is rewritten.
 	matcher matcher
+	// signature is the matcher's: of routes with the same one serves.
+	signature unique.Handle[string]
 }

@@ -2,6 +2,7 @@ package routing
 
 import (
 	"time"
+	"unique"
 
 	"github.com/sluice-gateway/sluice/discovery"
 )
@@ -39,7 +40,7 @@ func (c *routeCompiler) compile(doc *discovery.Document, spec *RouteSpec) (*Rout
 		ServiceName: spec.Service, Subset: spec.Subset,
 		Timeout: c.deps.Defaults.Timeout, Retries: -1,
 		Plugins: plugins, ownHeaders: ownHeaders(plugins),
-		slot: -1, matcher: m,
+		slot: -1, matcher: m, signature: unique.Make(m.signature(spec.Priority)),
 	}
 	if spec.Timeout != nil {
 		r.Timeout = time.Duration(*spec.Timeout)
@@ -129,7 +130,7 @@ func (c *routeCompiler) placeholder(doc *discovery.Document) *Route {
 		Revision: doc.Revision, Created: doc.Created,
 		State: RouteInvalid, Spec: spec,
 		Plugins: make([]any, c.deps.Plugins.Slots()),
-		slot:    -1, matcher: m,
+		slot:    -1, matcher: m, signature: unique.Make(m.signature(spec.Priority)),
 	}
 }
 
@@ -188,10 +189,12 @@ func (s *slotTable) of(name string) int {
 	return i
 }
 
-// keep marks the place of a route compiled for this table or an earlier one.
-func (s *slotTable) keep(r *Route) {
-	if r.slot >= 0 {
-		s.used[r.slot] = true
+// keep marks the places of routes compiled for this table or an earlier one.
+func (s *slotTable) keep(routes []*Route) {
+	for _, r := range routes {
+		if r.slot >= 0 {
+			s.used[r.slot] = true
+		}
 	}
 }
 

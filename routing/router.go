@@ -50,10 +50,12 @@ type Router struct {
 	table   atomic.Pointer[Table]
 	limiter *rate.Limiter
 
-	// Held documents: what the newest ones name is being asked for.
-	wanted  []discovery.ServiceRef
-	settled <-chan struct{}
-	giveUp  time.Time
+	// Held documents: what the newest ones name is being asked for. giveUp
+	// and heldSeen are zero while none is held.
+	wanted   []discovery.ServiceRef
+	settled  <-chan struct{}
+	giveUp   time.Time
+	heldSeen time.Time // when the first change among them was seen
 }
 
 // NewRouter makes a router with an empty table. watcher may be nil. Each of
@@ -116,14 +118,17 @@ func (r *Router) untilDue() time.Duration {
 func (r *Router) follow() {
 	prev := r.table.Load()
 	snap := r.feed.Snapshot()
+	if !r.heldSeen.IsZero() {
+		snap.Seen = r.heldSeen
+	}
 	draft := Read(prev, snap, r.deps)
-	if r.watcher != nil {
-		held := r.ask(prev, draft)
-		if held {
-			if draft = r.withOldDocuments(prev, snap); draft == nil {
-				return
-			}
+	if r.watcher != nil && r.ask(prev, draft) {
+		r.heldSeen = snap.Seen
+		if draft = r.withOldDocuments(prev, snap); draft == nil {
+			return
 		}
+	} else {
+		r.giveUp, r.heldSeen = time.Time{}, time.Time{}
 	}
 	next := draft.Table()
 	r.table.Store(next)
@@ -141,8 +146,9 @@ func (r *Router) follow() {
 // has to wait for it.
 func (r *Router) ask(prev *Table, draft *Draft) (held bool) {
 	if prev == nil || draft.unchanged {
-		if prev == nil {
-			r.watcher.Want(draft.Refs())
+		if prev == nil || !slices.Equal(draft.Refs(), r.wanted) { // what was held has been taken back
+			r.wanted = draft.Refs()
+			r.watcher.Want(r.wanted)
 		}
 		r.settled = nil
 		return false
@@ -159,7 +165,7 @@ func (r *Router) ask(prev *Table, draft *Draft) (held bool) {
 		union := append(slices.Clone(prev.memory.refs), fresh...)
 		r.watcher.Want(union)
 		r.settled = r.watcher.Settled(fresh)
-		if r.giveUp.Before(r.deps.Now()) {
+		if r.giveUp.IsZero() {
 			r.giveUp = r.deps.Now().Add(settleTimeout)
 		}
 	}
@@ -183,7 +189,7 @@ func (r *Router) ask(prev *Table, draft *Draft) (held bool) {
 // withOldDocuments drafts snap with the documents of prev, or returns nil if
 // that changes nothing.
 func (r *Router) withOldDocuments(prev *Table, snap discovery.Snapshot) *Draft {
-	old := discovery.Snapshot{States: make(map[string]discovery.State, len(snap.States)), Seen: snap.Seen}
+	old := discovery.Snapshot{States: make(map[string]discovery.State, len(snap.States))}
 	changed := false
 	for name, st := range snap.States {
 		was, ok := prev.snapshot.State(name)
@@ -192,8 +198,11 @@ func (r *Router) withOldDocuments(prev *Table, snap discovery.Snapshot) *Draft {
 				continue
 			}
 			st = was
-		} else {
-			changed = changed || st.Revision != was.Revision || st.Seen != was.Seen
+		} else if st.Revision != was.Revision || st.Seen != was.Seen {
+			changed = true
+			if old.Seen.IsZero() || st.Seen.Before(old.Seen) {
+				old.Seen = st.Seen
+			}
 		}
 		old.States[name] = st
 	}

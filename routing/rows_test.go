@@ -122,7 +122,7 @@ func TestRow25ValuesAreData(t *testing.T) {
 		}
 		routes = append(routes, &Route{Name: fmt.Sprint("odd", i), Spec: &spec, slot: -1, matcher: m})
 	}
-	table := &Table{index: buildIndex(nil, routes)}
+	table := &Table{index: buildIndex(routes)}
 	checkAnswers(t, table, []ask{
 		{"GET h/good", "good"},
 		{"GET h/a", "404"},

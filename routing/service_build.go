@@ -43,10 +43,10 @@ func (d *Draft) service(name string) *Service {
 	}
 	spec := d.serviceSpec(name)
 	in := serviceInputs{
-		active: d.memory.entries[entryID{discovery.KindActive, name}],
+		active: d.memory.entries.get(entryID{discovery.KindActive, name}),
 		pins:   d.memory.pins[name],
 	}
-	if e := d.memory.entries[entryID{discovery.KindService, name}]; e != nil {
+	if e := d.memory.entries.get(entryID{discovery.KindService, name}); e != nil {
 		in.doc = e.good
 	}
 	for _, ref := range refsOf(name, spec) {

@@ -33,8 +33,7 @@ type tagRoute struct {
 	since    time.Time
 	gone     time.Time // when the service left the catalog; zero while it is there
 
-	route     *Route
-	signature string
+	route *Route
 }
 
 // key is the document key a person looks for.
@@ -217,7 +216,7 @@ func (t *tagRoute) compile(c *routeCompiler, now time.Time) *tagRoute {
 	if ct.faults != nil {
 		r = r.withState(broken)
 	}
-	ct.route, ct.signature = r, r.matcher.signature(r.Spec.Priority)
+	ct.route = r
 	return &ct
 }
 

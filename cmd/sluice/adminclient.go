@@ -36,18 +36,30 @@ func (f *adminFlags) client() (*adminClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	base := f.address
-	if base == "" {
-		base = cfg.Admin.Listen
+	base := "http://" + reachable(cfg.Admin.Listen)
+	if f.address != "" {
+		if base, err = adminAddress(f.address); err != nil {
+			return nil, usageError{err}
+		}
 	}
+	return &adminClient{base: base, token: cfg.Admin.Token.Reveal(), http: &http.Client{Timeout: 10 * time.Second}}, nil
+}
+
+// adminAddress makes a URL without a path of what --admin was given.
+func adminAddress(given string) (string, error) {
+	base := given
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
 	u, err := url.Parse(base)
-	if err != nil || u.Host == "" {
-		return nil, usageError{fmt.Errorf("--admin: %q is not an address such as 127.0.0.1:8081 or http://host:8081", base)}
+	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" ||
+		(u.Scheme != "http" && u.Scheme != "https") {
+		if err == nil {
+			given = u.Redacted()
+		}
+		return "", fmt.Errorf("--admin: %q is not an address such as 127.0.0.1:8081 or http://host:8081", given)
 	}
-	return &adminClient{base: strings.TrimSuffix(u.String(), "/"), token: string(cfg.Admin.Token), http: &http.Client{Timeout: 10 * time.Second}}, nil
+	return u.Scheme + "://" + u.Host, nil
 }
 
 // get returns the body of a 200 answer.

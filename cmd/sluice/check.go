@@ -36,24 +36,25 @@ func checkCommand() *cobra.Command {
 			}
 			cfg, err := configs.Load(config, nil)
 			for _, e := range unjoin(err) {
-				report(orDefault(config, "configuration"), e.Error())
+				report("configuration", e.Error())
 			}
-			if err == nil && cfg.File.Path != "" {
+			loaded := err == nil
+			if loaded && cfg.File.Path != "" {
 				paths = append(paths, cfg.File.Path)
 			}
 			docs, err := readDocuments(paths)
 			for _, e := range unjoin(err) {
 				report("document", e.Error())
 			}
-			plugins, err := offlinePlugins(cfg)
-			if err != nil {
-				report(orDefault(config, "configuration"), err.Error())
+			plugins, err := offlinePlugins(cfg.Redis)
+			if err != nil && loaded {
+				report("configuration", err.Error())
 			}
 			for _, p := range routing.Check(plugins, docs) {
 				report(p.Key, p.Message)
 			}
 			if faults > 0 {
-				return fmt.Errorf("check: %d faults", faults)
+				return fmt.Errorf("check: faults found: %d", faults)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: configuration and %d documents\n", len(docs))
 			return err
@@ -61,13 +62,6 @@ func checkCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&config, "config", "c", "", "configuration file (YAML)")
 	return cmd
-}
-
-func orDefault(s, def string) string {
-	if s == "" {
-		return def
-	}
-	return s
 }
 
 // unjoin returns the errors that errors.Join put together.
@@ -146,12 +140,12 @@ func readDocument(path string) (*discovery.Document, error) {
 
 // offlinePlugins compile configuration as those of serve do. Nothing runs
 // behind them, and Redis, where the configuration has one, is never asked.
-func offlinePlugins(cfg configs.Config) (*middleware.Plugins, error) {
+func offlinePlugins(redis store.Config) (*middleware.Plugins, error) {
 	quiet := slog.New(slog.DiscardHandler)
 	var shared *store.Redis
 	var err error
-	if cfg.Redis.Address != "" {
-		shared, err = store.New(cfg.Redis, quiet)
+	if redis.Address != "" {
+		shared, err = store.New(redis, quiet)
 	}
 	return middleware.NewPlugins(middleware.NewRegistry(quiet, shared)), err
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strings"
 	"text/tabwriter"
@@ -30,13 +29,10 @@ func explainCommand() *cobra.Command {
 			if output != "text" && output != "json" {
 				return usageError{fmt.Errorf("-o: %q is not one of text, json", output)}
 			}
-			query := url.Values{"method": {strings.ToUpper(a[0])}, "url": {a[1]}}
-			for _, h := range headers {
-				if name, _, ok := strings.Cut(h, ":"); !ok || http.CanonicalHeaderKey(strings.TrimSpace(name)) == "" {
-					return usageError{fmt.Errorf("-H: %q is not Name: value", h)}
-				}
-				query.Add("header", h)
+			if err := checkQuestion(a[0], a[1], headers); err != nil {
+				return usageError{err}
 			}
+			query := url.Values{"method": {strings.ToUpper(a[0])}, "url": {a[1]}, "header": headers}
 			c, err := f.client()
 			if err != nil {
 				return err
@@ -59,6 +55,36 @@ func explainCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	cmd.Flags().StringArrayVarP(&headers, "header", "H", nil, "a request header, 'Name: value'; repeatable")
 	return cmd
+}
+
+// checkQuestion refuses what no client could send. The path is left as it is:
+// how the gateway reads it is part of the answer.
+func checkQuestion(method, target string, headers []string) error {
+	if !isToken(method) {
+		return fmt.Errorf("%q is not a method such as GET", method)
+	}
+	if !strings.HasPrefix(target, "/") {
+		scheme, rest, _ := strings.Cut(target, "://")
+		host, _, _ := strings.Cut(rest, "/")
+		host, _, _ = strings.Cut(host, "?")
+		u, err := url.Parse("http://" + host)
+		if (scheme != "http" && scheme != "https") || err != nil || u.Hostname() == "" || u.User != nil {
+			return fmt.Errorf("%q is not a URL such as http://api.example.com/orders/1 or /orders/1", target)
+		}
+	}
+	for _, h := range headers {
+		if name, _, ok := strings.Cut(h, ":"); !ok || !isToken(strings.TrimSpace(name)) {
+			return fmt.Errorf("-H: %q is not 'Name: value'", h)
+		}
+	}
+	return nil
+}
+
+// isToken says whether s can be a method or a header's name (RFC 9110, 5.6.2).
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
 }
 
 // printExplanation writes e for people.

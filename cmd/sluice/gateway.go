@@ -156,6 +156,9 @@ func (gw *gateway) makeSources() (*state.Store, routing.Remembered, error) {
 		}
 		gw.log.Info("stored state found", "source", s.Name(), "saved", saved, "revision", st.Revision)
 		gw.hub.Fallback(s.Name(), st)
+		if s.Name() == discovery.SourceConsul {
+			gw.consul.Remember(st)
+		}
 	}
 	if extra, err := store.LoadExtra(rememberedName); err == nil {
 		if err := json.Unmarshal(extra, &remembered); err != nil {
@@ -261,7 +264,7 @@ func (gw *gateway) makeAdmin(registry *prometheus.Registry, pool *balance.Pool, 
 		Handler: admin.New(
 			admin.Config{
 				Listen: gw.cfg.Admin.Listen, Token: gw.cfg.Admin.Token.Reveal(),
-				Gateway: gw.cfg.Name, Address: gw.cfg.Listen.HTTP,
+				Gateway: gw.cfg.Name, Address: gw.address(),
 			},
 			admin.Deps{
 				Tables: gw.router, Hub: gw.hub, Pool: pool, Ready: gw.ready, Gatherer: registry,
@@ -276,6 +279,9 @@ func (gw *gateway) makeAdmin(registry *prometheus.Registry, pool *balance.Pool, 
 	gw.admin.RegisterOnShutdown(gw.events.Close)
 }
 
+// address is where others find this gateway's traffic.
+func (gw *gateway) address() string { return cmp.Or(gw.cfg.Listen.HTTP, gw.cfg.Listen.HTTPS) }
+
 // makeStatus makes what tells others about this gateway: its status key in
 // etcd and its registration in Consul.
 func (gw *gateway) makeStatus() error {
@@ -288,13 +294,13 @@ func (gw *gateway) makeStatus() error {
 	if gw.consul == nil || !gw.cfg.Consul.Register {
 		return nil
 	}
-	host, portText, err := net.SplitHostPort(gw.cfg.Listen.HTTP)
+	host, portText, err := net.SplitHostPort(gw.address())
 	if err != nil {
-		return fmt.Errorf("listen.http: %w", err)
+		return fmt.Errorf("listen: %w", err)
 	}
 	port, err := strconv.Atoi(portText)
 	if err != nil {
-		return fmt.Errorf("listen.http: port: %w", err)
+		return fmt.Errorf("listen: port: %w", err)
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "" // the node's address
@@ -356,7 +362,7 @@ func (gw *gateway) publishStatus(ctx context.Context) error {
 			return nil
 		case <-gw.swapped:
 		}
-		s := admin.NewStatus(gw.cfg.Name, gw.cfg.Listen.HTTP, gw.router.Table(), time.Now())
+		s := admin.NewStatus(gw.cfg.Name, gw.address(), gw.router.Table(), time.Now())
 		if published && s.Same(last) {
 			continue
 		}

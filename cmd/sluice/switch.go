@@ -40,11 +40,14 @@ func switchCommand() *cobra.Command {
 			if err != nil {
 				return usageError{fmt.Errorf("switch: %w", err)}
 			}
+			if timeout <= 0 {
+				return usageError{fmt.Errorf("--timeout: %s is not more than 0s", timeout)}
+			}
 			cfg, err := configs.Load(config, nil)
 			if err != nil {
 				return err
 			}
-			if len(cfg.Etcd.Endpoints) == 0 {
+			if !cfg.Etcd.Enabled() {
 				return errors.New("switch: etcd.endpoints is empty, and the active key lives in etcd")
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
@@ -57,7 +60,7 @@ func switchCommand() *cobra.Command {
 			key := cfg.Etcd.Key(discovery.KindActive, a[0])
 			revision, err := w.Put(ctx, key, []byte(active.String()))
 			if err != nil {
-				return fmt.Errorf("switch: write %s: %w", key, err)
+				return fmt.Errorf("switch: etcd at %s: %w", strings.Join(cfg.Etcd.Endpoints, ", "), err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s = %s at revision %d\n", key, active, revision)
 			if !wait {

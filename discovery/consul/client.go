@@ -214,3 +214,18 @@ func refused(err error) bool {
 	var status api.StatusError
 	return errors.As(err, &status) || errors.Is(err, errFiltered)
 }
+
+// advise adds to a refusal what of the configuration to look at.
+func advise(err error) error {
+	var status api.StatusError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, errFiltered), errors.As(err, &status) && status.Code == http.StatusForbidden:
+		return fmt.Errorf("%w (consul.token, or the token in consul.token_file, needs service:read and node:read for all that routes name)", err)
+	case errors.As(err, &certificate), errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"),
+		strings.Contains(err.Error(), "HTTP request to an HTTPS server"), strings.Contains(err.Error(), "remote error: tls"):
+		return fmt.Errorf("%w (consul.address must say https:// where Consul speaks TLS; consul.tls.ca_file must have signed its certificate, and consul.tls.cert_file and key_file must be what it accepts)", err)
+	}
+	return err
+}

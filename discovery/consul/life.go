@@ -27,17 +27,23 @@ func (s *Source) tableIndex(w watch, index uint64, now time.Time) {
 		"watch", w.String(), "index", index, "before", last, "for", s.timing.hold)
 	for ref, svc := range s.services {
 		if ref.Datacenter == dc && !svc.heldUntil.IsZero() {
-			svc.heldUntil = s.keep(dc)
+			svc.heldUntil = s.keep(dc, svc.seen)
 		}
 	}
 }
 
-// keep is until when empty answers of a datacenter are held back. The caller
-// holds mu.
-func (s *Source) keep(dc string) time.Time {
+// keep is until when an empty answer is held back from a service of a
+// datacenter that last had instances when seen. One that has had some since
+// the agent came back has lost them in the new life: that holds nothing. The
+// caller holds mu.
+func (s *Source) keep(dc string, seen time.Time) time.Time {
+	fell := s.fell[dc]
+	if seen.After(s.back) && seen.After(fell) {
+		return time.Time{}
+	}
 	until := s.back.Add(backGrace)
-	if fell, ok := s.fell[dc]; ok && fell.Add(s.timing.hold).After(until) {
-		until = fell.Add(s.timing.hold)
+	if held := fell.Add(s.timing.hold); !fell.IsZero() && held.After(until) {
+		until = held
 	}
 	return until
 }

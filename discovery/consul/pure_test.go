@@ -1,8 +1,10 @@
 package consul
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"reflect"
@@ -350,5 +352,28 @@ func TestTokenFile(t *testing.T) {
 	}
 	if _, err := newToken(Config{TokenFile: file}, quiet()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing file at the start: %v", err)
+	}
+}
+
+func TestARefusalNamesTheSettingToLookAt(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a token that is not enough":      {api.StatusError{Code: 403, Body: "Permission denied"}, "consul.token"},
+		"an answer that ACLs thinned out": {errFiltered, "consul.token"},
+		"a certificate of another CA":     {&tls.CertificateVerificationError{Err: errors.New("unknown authority")}, "consul.tls.ca_file"},
+		"a client certificate is wanted":  {errors.New("remote error: tls: certificate required"), "consul.tls.cert_file"},
+		"https without TLS":               {errors.New("http: server gave HTTP response to HTTPS client"), "consul.address"},
+		"an agent that is away":           {errors.New("connection refused"), ""},
+		"a server error":                  {api.StatusError{Code: 500, Body: "No cluster leader"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := fmt.Errorf("ask consul: %w", c.err)
+			got := advise(err)
+			if !errors.Is(got, err) || strings.Contains(got.Error(), "consul.") != (c.want != "") || !strings.Contains(got.Error(), c.want) {
+				t.Errorf("got %v, want it to name %q", got, c.want)
+			}
+		})
 	}
 }

@@ -29,7 +29,7 @@ func (s *Source) reconcile() {
 	}
 	for ref := range follow {
 		if s.services[ref] == nil {
-			s.services[ref] = &service{}
+			s.services[ref] = &service{instances: s.remembered.Instances[ref], index: uint64(s.remembered.Revision)}
 		}
 	}
 	if s.ctx == nil {

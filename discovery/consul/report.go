@@ -88,6 +88,7 @@ func (s *Source) state(now time.Time) (discovery.State, bool) {
 	for _, svc := range s.services {
 		st.Revision = max(st.Revision, int64(svc.index))
 	}
+	s.remembered = discovery.State{}
 	r.made, r.staleInstances, r.staleAnnounced, r.seen = true, false, false, time.Time{}
 	return st, true
 }

@@ -125,6 +125,71 @@ func TestC3RestartWithLostState(t *testing.T) {
 	})
 }
 
+// The hold is for what the agent has forgotten, not for what it came to know
+// and then lost since.
+func TestC3AnInstanceOfTheNewLifeLeavesAtOnce(t *testing.T) {
+	agent := testenv.StartConsul(t)
+	a := newAdmin(t, agent, "")
+	for i := range 30 { // so that the index of the next life is lower
+		a.register("n1", fmt.Sprintf("filler-%d", i), "filler", "passing")
+	}
+	a.register("n1", "orders-1", "orders", "passing")
+	a.register("n1", "users-1", "users", "passing")
+	src, rec := start(t, config(agent.URL()), want("orders", "users"), func(s *Source) { s.timing.hold = time.Hour })
+	rec.await(t, "orders", "n1/orders-1")
+	rec.await(t, "users", "n1/users-1")
+	agent.Kill()
+	agent.Restart()
+	testenv.Eventually(t, patience, "the lost state to be noticed", func() bool {
+		src.mu.Lock()
+		defer src.mu.Unlock()
+		return !src.fell[""].IsZero()
+	})
+	a.register("n2", "orders-2", "orders", "passing")
+	rec.await(t, "orders", "n2/orders-2")
+	a.deregister("n2", "orders-2")
+	rec.await(t, "orders")
+	if got := rec.ids("users"); !slices.Equal(got, []string{"n1/users-1"}) {
+		t.Errorf("users is %q", got)
+	}
+}
+
+// A gateway that starts from its stored state when the agent has lost its own
+// must not take the agent's word for it that nobody is there.
+func TestC3AColdStartHoldsWhatWasStored(t *testing.T) {
+	agent := testenv.StartConsul(t)
+	a := newAdmin(t, agent, "")
+	for i := range 30 { // so that the index of the next life is lower
+		a.register("n1", fmt.Sprintf("filler-%d", i), "filler", "passing")
+	}
+	a.register("n1", "orders-1", "orders", "passing")
+	a.register("n1", "users-1", "users", "passing", "sluice.path=/users/*")
+	_, before := start(t, config(agent.URL()), want("orders"))
+	before.await(t, "orders", "n1/orders-1")
+	before.await(t, "users", "n1/users-1")
+	stored := before.last()
+
+	t.Run("what left while nobody looked is gone", func(t *testing.T) {
+		a.deregister("n1", "orders-1")
+		_, rec := start(t, config(agent.URL()), func(s *Source) { s.Remember(stored) }, want("orders"))
+		rec.await(t, "orders")
+		rec.never(t, "had the instance that left", func(st discovery.State) bool { return len(st.Instances[ref("orders")]) > 0 })
+	})
+	t.Run("what the agent has forgotten stays", func(t *testing.T) {
+		agent.Kill()
+		agent.Restart()
+		_, rec := start(t, config(agent.URL()), func(s *Source) { s.timing.hold = time.Hour; s.Remember(stored) }, want("orders"))
+		rec.await(t, "orders", "n1/orders-1")
+		rec.await(t, "users", "n1/users-1")
+		if rec.last().Announced["users"] == nil {
+			t.Error("users is not announced any more")
+		}
+		a.register("n2", "orders-2", "orders", "passing")
+		rec.await(t, "orders", "n2/orders-2")
+		rec.never(t, "emptied the service", empties("orders"))
+	})
+}
+
 func TestC4OneServiceFails(t *testing.T) {
 	agent := testenv.StartConsul(t)
 	a := newAdmin(t, agent, "")

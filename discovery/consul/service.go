@@ -13,6 +13,7 @@ type service struct {
 	index     uint64               // of the last good answer
 	known     bool                 // there was a good answer
 	settled   bool                 // there was an answer or a failure
+	seen      time.Time            // of the last answer with instances
 	heldUntil time.Time            // instances are kept against an empty answer
 
 	direct bool // it has a blocking query of its own
@@ -41,6 +42,9 @@ func (svc *service) apply(found []discovery.Instance, index uint64, now, keep ti
 		}
 	} else {
 		svc.heldUntil = time.Time{}
+	}
+	if len(found) > 0 {
+		svc.seen = now
 	}
 	if !first && sameInstances(found, svc.instances) {
 		return false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,8 @@ type Source struct {
 	slow     []discovery.ServiceRef // to read when nothing is urgent
 	waiters  []waiter
 	report   report
+	// remembered stands for answers until the first report.
+	remembered discovery.State
 }
 
 // timing holds the durations that tests shorten.
@@ -113,6 +116,17 @@ func New(cfg Config, log *slog.Logger) (*Source, error) {
 
 // Name is discovery.SourceConsul.
 func (s *Source) Name() string { return discovery.SourceConsul }
+
+// Remember gives the source the state that an earlier run has stored. What an
+// agent has lost since is held as if this run had seen it. Call it before Run.
+func (s *Source) Remember(st discovery.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remembered = st
+	if s.cfg.SelfRegisteredRoutes && st.Announced != nil {
+		s.catalog = catalog{announced: maps.Clone(st.Announced), held: make(map[string]time.Time), index: uint64(st.Revision)}
+	}
+}
 
 // Run follows the agent until ctx ends; then it returns nil. The first report
 // comes once the agent answered and every service known so far has been

@@ -165,7 +165,7 @@ func (s *Source) askService(ref discovery.ServiceRef) func(*api.QueryOptions) (a
 					return
 				}
 				settled := svc.settled
-				if svc.apply(instances(entries), meta.LastIndex, now, s.keep(ref.Datacenter), s.timing.hold) {
+				if svc.apply(instances(entries), meta.LastIndex, now, s.keep(ref.Datacenter, svc.seen), s.timing.hold) {
 					s.report.staleInstances = true
 					s.touch(now)
 				} else if !settled {
@@ -211,7 +211,7 @@ func (s *Source) fail(w watch, err error) {
 	}
 	first := !s.failing[w]
 	s.failing[w] = true
-	err = fmt.Errorf("ask consul for the %s: %w", w, err)
+	err = advise(fmt.Errorf("ask consul for the %s: %w", w, err))
 	if refused(err) {
 		if first && len(s.failing) <= loggedFailures {
 			s.log.Warn("consul gave no usable answer, what is known stays", "error", err)

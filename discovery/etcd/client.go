@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -121,4 +122,21 @@ func denied(err error) bool {
 		code = coded.Code()
 	}
 	return code == codes.Unauthenticated || code == codes.PermissionDenied
+}
+
+// advise adds to a refusal what of the configuration to look at.
+func (c Config) advise(err error) error {
+	text := err.Error()
+	switch {
+	case denied(err):
+		return fmt.Errorf("%w (etcd.username and etcd.password, or etcd.password_file, must be those of a user who may read and write below %s)",
+			err, c.prefix())
+	case strings.Contains(text, "handshake failed"), strings.Contains(text, "server preface"),
+		// In TLS 1.3 a server refuses a client's certificate after the
+		// client's handshake is over: what the client sees of it is a race.
+		strings.HasPrefix(c.Endpoints[0], "https://") && (strings.Contains(text, "broken pipe") || strings.Contains(text, "connection reset")):
+		return fmt.Errorf("%w (etcd.endpoints must say https:// where etcd speaks TLS; etcd.tls.ca_file must have signed its certificate, and etcd.tls.cert_file and key_file must be what it accepts)",
+			err)
+	}
+	return err
 }

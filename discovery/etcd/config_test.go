@@ -1,10 +1,13 @@
 package etcd
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 func TestAFaultyConfigurationNamesItsKey(t *testing.T) {
@@ -91,5 +94,27 @@ func TestThePasswordIsNotPrinted(t *testing.T) {
 		if strings.Contains(text, "canary") {
 			t.Errorf("printed: %s", text)
 		}
+	}
+}
+
+func TestARefusalNamesTheSettingToLookAt(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a wrong password":            {rpctypes.ErrAuthFailed, "etcd.password"},
+		"no user":                     {rpctypes.ErrUserEmpty, "etcd.username"},
+		"a user who may not read":     {rpctypes.ErrPermissionDenied, "below /gw"},
+		"a certificate of another CA": {errors.New("authentication handshake failed: unknown authority"), "etcd.tls.ca_file"},
+		"http where TLS is spoken":    {errors.New("error reading server preface: EOF"), "etcd.endpoints"},
+		"no client certificate":       {errors.New("no connection in time: write: broken pipe"), "etcd.tls.cert_file"},
+		"an etcd that is away":        {errors.New("connection refused"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := Config{Prefix: "/gw", Endpoints: []string{"https://etcd:2379"}}.advise(c.err)
+			if !errors.Is(got, c.err) || (got != c.err) != (c.want != "") || !strings.Contains(got.Error(), c.want) {
+				t.Errorf("got %v, want it to name %q", got, c.want)
+			}
+		})
 	}
 }

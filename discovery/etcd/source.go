@@ -64,6 +64,7 @@ func (s *Source) Run(ctx context.Context, sink discovery.Sink) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		err = s.cfg.advise(err)
 		away = away && !connected
 		if connected && time.Since(start) > steady {
 			wait.reset()

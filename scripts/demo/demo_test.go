@@ -224,3 +224,25 @@ func TestQuoteMakesOneShellWord(t *testing.T) {
 		}
 	}
 }
+
+func TestTheReadmesCommandsAreStepsOfTheDemo(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := testStack(t, usualPorts()).steps()
+	found := 0
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if !hasAnyPrefix(line, "bin/", "curl ") {
+			continue
+		}
+		found++
+		if !slices.ContainsFunc(steps, func(st step) bool { return strings.Contains(st.command, line) }) {
+			t.Errorf("the demo does not try %s", line)
+		}
+	}
+	if found == 0 {
+		t.Error("README.md has no command to try")
+	}
+}

@@ -74,3 +74,23 @@ func consulReady(url string) error {
 		return nil
 	})
 }
+
+// AwaitToken waits until the agent knows a token of its configuration, which
+// comes a moment after the leader.
+func (c *Consul) AwaitToken(token string) {
+	c.t.Helper()
+	client := http.Client{Timeout: startTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	Eventually(c.t, startTimeout, "the token to work", func() bool {
+		req, err := http.NewRequest(http.MethodGet, c.URL()+"/v1/acl/token/self", nil)
+		if err != nil {
+			return false
+		}
+		req.Header.Set("X-Consul-Token", token)
+		resp, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}

@@ -30,10 +30,10 @@ type GatewayOptions struct {
 	Name   string
 	Consul string // URL
 	Etcd   string // URL
-	// Extra is YAML with further top-level keys, consul and etcd excepted.
+	// Extra is YAML with further top-level keys.
 	Extra string
-	// ConsulExtra and EtcdExtra are further lines of those two blocks.
-	ConsulExtra, EtcdExtra []string
+	// These are further lines of the blocks that are written anyway.
+	ListenExtra, AdminExtra, ConsulExtra, EtcdExtra []string
 	// StartOnly returns once the process answers, ready or not.
 	StartOnly bool
 	// Addr takes a traffic address instead of a free one: for a gateway that
@@ -77,19 +77,23 @@ func StartGateway(t TB, o GatewayOptions) *Gateway {
 
 func (o GatewayOptions) yaml(g *Gateway) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\nlisten:\n  http: %q\nadmin:\n  listen: %q\n", g.Name, g.Addr, g.AdminAddr)
-	fmt.Fprintf(&b, "consul:\n  address: %q\n", o.Consul)
-	for _, line := range o.ConsulExtra {
-		fmt.Fprintf(&b, "  %s\n", line)
+	block := func(lines []string) {
+		for _, line := range lines {
+			fmt.Fprintf(&b, "  %s\n", line)
+		}
 	}
+	fmt.Fprintf(&b, "name: %s\nlisten:\n  http: %q\n", g.Name, g.Addr)
+	block(o.ListenExtra)
+	fmt.Fprintf(&b, "admin:\n  listen: %q\n", g.AdminAddr)
+	block(o.AdminExtra)
+	fmt.Fprintf(&b, "consul:\n  address: %q\n", o.Consul)
+	block(o.ConsulExtra)
 	if o.Etcd == "" {
 		fmt.Fprintf(&b, "etcd:\n  endpoints: []\n")
 	} else {
 		fmt.Fprintf(&b, "etcd:\n  endpoints: [%q]\n", o.Etcd)
 	}
-	for _, line := range o.EtcdExtra {
-		fmt.Fprintf(&b, "  %s\n", line)
-	}
+	block(o.EtcdExtra)
 	b.WriteString(o.Extra)
 	return b.String()
 }

@@ -17,6 +17,8 @@ type Proxy struct {
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 	cut   bool
+	// open counts the clients connected now, most the most there ever were.
+	open, most int
 	// flow is closed while bytes may pass.
 	flow chan struct{}
 }
@@ -89,6 +91,21 @@ func (p *Proxy) Flow() {
 	}
 }
 
+// Most is the largest number of connections that clients had at one time.
+func (p *Proxy) Most() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.most
+}
+
+// count adds delta to the number of clients.
+func (p *Proxy) count(delta int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open += delta
+	p.most = max(p.most, p.open)
+}
+
 // keep adds a connection to those that Cut closes, unless the line is cut.
 func (p *Proxy) keep(c net.Conn) bool {
 	p.mu.Lock()
@@ -112,6 +129,8 @@ func (p *Proxy) serve(down net.Conn) {
 	if !p.keep(down) {
 		return
 	}
+	p.count(1)
+	defer p.count(-1)
 	up, err := net.Dial("tcp", p.target)
 	if err != nil {
 		return

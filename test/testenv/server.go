@@ -186,6 +186,16 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
+// Log is everything that the server has written so far, over every start.
+func (s *Server) Log() string {
+	s.t.Helper()
+	data, err := os.ReadFile(s.logPath)
+	if err != nil {
+		s.t.Fatalf("read the log of %s: %v", s.name, err)
+	}
+	return string(data)
+}
+
 // tail is the end of the server's log.
 func (s *Server) tail() string {
 	const lines = 25
