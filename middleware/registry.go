@@ -79,7 +79,9 @@ func (r *Registry) Retain(configs iter.Seq[any]) {
 	live := make(map[any]bool, len(r.byConfig))
 	if len(r.byConfig) > 0 {
 		for c := range configs {
-			live[c] = true
+			if _, keeps := r.byConfig[c]; keeps {
+				live[c] = true
+			}
 		}
 	}
 	used := make(map[string]bool, len(r.kept))
