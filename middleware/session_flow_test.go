@@ -10,10 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"github.com/sluice-gateway/sluice/middleware/session"
 )
 
 func TestRow39SessionRedirectsNowhereElse(t *testing.T) {
@@ -102,27 +99,6 @@ func TestSessionRefusesWhatIsNoAnswerToItsLogin(t *testing.T) {
 	if w := b.ask("POST", "/_sluice/callback?"+q.Encode()); w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET" {
 		t.Errorf("a posted callback got %d", w.Code)
 	}
-}
-
-func TestSessionGivesALoginTenMinutes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, err := session.NewSigner(func() []byte { return []byte(sessionSecret) }, time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		value, err := s.SealLogin("c", &session.Login{State: "s"})
-		if err != nil || strings.Contains(value, "s\":") {
-			t.Fatal(value, err)
-		}
-		time.Sleep(session.LoginLifetime - time.Second)
-		if l, err := s.Login("c", value); l == nil || err != nil {
-			t.Errorf("it is gone too early: %v", err)
-		}
-		time.Sleep(3 * time.Second)
-		if l, _ := s.Login("c", value); l != nil {
-			t.Error("it still works afterwards")
-		}
-	})
 }
 
 func TestSessionBelievesNoWrongIDToken(t *testing.T) {

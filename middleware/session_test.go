@@ -1,7 +1,10 @@
 package middleware_test
 
 import (
+	"bufio"
 	"crypto/rand"
+	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
@@ -9,11 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/sluice-gateway/sluice/middleware/plugintest"
-	"github.com/sluice-gateway/sluice/middleware/session"
 )
 
 func TestSessionLogsAUserIn(t *testing.T) {
@@ -115,42 +115,6 @@ func TestSessionTakesNoCookieThatItDidNotSign(t *testing.T) {
 	if w := b.ask("GET", "/page"); w.Code != http.StatusOK {
 		t.Errorf("the good cookie got %d", w.Code)
 	}
-}
-
-func TestSessionEndsWhenIdleAndInAnyCase(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, ctx := session.NewMemory(), t.Context()
-		k := session.NewKeeper(nil, m, "c", nil)
-		find := func(id string) bool {
-			t.Helper()
-			s, err := k.Find(ctx, session.Client{}, id, time.Minute)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s != nil
-		}
-		begin := func() string {
-			id, err := k.Begin(ctx, &session.Session{Subject: "a", Ends: time.Now().Add(5 * time.Minute)}, time.Minute)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return id
-		}
-		idle, busy := begin(), begin()
-		for range 5 {
-			time.Sleep(59 * time.Second)
-			if !find(busy) {
-				t.Fatal("a session that is used ended")
-			}
-		}
-		if find(idle) {
-			t.Error("an idle session lives on")
-		}
-		time.Sleep(6 * time.Second)
-		if find(busy) {
-			t.Error("a session outlives its lifetime")
-		}
-	})
 }
 
 func TestRow78SessionIsNoUseToOtherSites(t *testing.T) {
@@ -318,40 +282,6 @@ func TestSessionOverPlainHTTPNeedsToBeAskedFor(t *testing.T) {
 	}
 }
 
-func TestSessionSecretCanBeChangedWithoutLoggingAnybodyOut(t *testing.T) {
-	secret := []byte(strings.Repeat("a", 32))
-	s, err := session.NewSigner(func() []byte { return secret }, time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	value, err := s.SignID("c", "id")
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := func() string {
-		id, err := s.ID("c", value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return id
-	}
-	secret = []byte(strings.Repeat("b", 32) + "\n" + strings.Repeat("a", 32))
-	if read() != "id" {
-		t.Error("the old secret on the second line is not accepted")
-	}
-	secret = []byte(strings.Repeat("b", 32))
-	if read() != "" {
-		t.Error("a secret that is gone is accepted")
-	}
-	if id, _ := s.ID("other", value); id != "" {
-		t.Error("a cookie passes under another name")
-	}
-	secret = nil
-	if _, err := s.ID("c", value); err == nil {
-		t.Error("without a secret nothing fails")
-	}
-}
-
 func TestSessionRefusesBadConfiguration(t *testing.T) {
 	t.Setenv("TEST_SESSION_SECRET", sessionSecret)
 	t.Setenv("TEST_SHORT_SECRET", "short-and-secret")
@@ -392,5 +322,21 @@ func TestSessionRefusesBadConfiguration(t *testing.T) {
 		if len(got) == 0 || got[0] != c.want || strings.Contains(strings.Join(got, ""), "short-and-secret") {
 			t.Errorf("%v: the faults are %q, want %q", c.change, got, c.want)
 		}
+	}
+}
+
+func TestSessionWarnsOfSessionsThatNobodyElseKnows(t *testing.T) {
+	t.Setenv("TEST_SESSION_SECRET", sessionSecret)
+	read, write := io.Pipe()
+	said := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(read).ReadString('\n')
+		said <- line
+		_ = read.Close()
+	}()
+	plugintest.Start(t, plugintest.Case{Log: slog.New(slog.NewTextHandler(write, nil)), Plugins: plugintest.Config{"session": {
+		"issuer": "https://accounts.test", "client_id": "shop", "secret_env": "TEST_SESSION_SECRET"}}})
+	if line := <-said; !strings.Contains(line, "level=WARN") || !strings.Contains(line, "sessions are kept in memory") || strings.Contains(line, sessionSecret) {
+		t.Errorf("the log says %q", line)
 	}
 }

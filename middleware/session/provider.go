@@ -25,6 +25,12 @@ const (
 	awayFor = time.Second
 )
 
+// algorithms are those of public keys, whichever of them the issuer says that
+// it uses: it may change its mind before it is asked again, and what a key
+// verifies is bound to its kind.
+var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512,
+	oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA}
+
 // Client is the gateway as the issuer knows it. Secret is "" for a public one.
 type Client struct {
 	ID     string
@@ -111,12 +117,13 @@ func (p *Provider) discover(ctx context.Context) (*found, error) {
 	if len(f.TokenAuth) > 0 && !slices.Contains(f.TokenAuth, "client_secret_basic") {
 		f.endpoint.AuthStyle = oauth2.AuthStyleInParams
 	}
-	f.verifier = provider.VerifierContext(ctx, &oidc.Config{ClientID: p.id})
+	config := &oidc.Config{ClientID: p.id, SupportedSigningAlgs: algorithms}
+	f.verifier = provider.VerifierContext(ctx, config)
 	// Anybody can send logout tokens that name unknown keys; that must not
 	// make the gateway ask the issuer for its keys each time.
 	slow := *p.http
 	slow.Transport = limited{p.http.Transport, rate.NewLimiter(rate.Every(30*time.Second), 2)}
-	f.logouts = provider.VerifierContext(oidc.ClientContext(ctx, &slow), &oidc.Config{ClientID: p.id})
+	f.logouts = provider.VerifierContext(oidc.ClientContext(ctx, &slow), config)
 	return f, nil
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -215,5 +217,34 @@ func TestRow64ARedisThatIsAwayIsNoStore(t *testing.T) {
 	}
 	if _, ok, err := s.Lock(t.Context(), "a", time.Minute); err == nil || ok {
 		t.Errorf("a lock was given: %v, %v", ok, err)
+	}
+}
+
+func TestASessionIsOneRoundTrip(t *testing.T) {
+	r := connect(t, testenv.StartRedis(t).Addr)
+	s := session.NewRedis(r, "test")
+	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
+	commands := func() (n int) {
+		err := r.Do(t.Context(), func(ctx context.Context, c redis.UniversalClient) error {
+			text, err := c.Info(ctx, "stats").Result()
+			for line := range strings.Lines(text) {
+				if v, ok := strings.CutPrefix(line, "total_commands_processed:"); ok {
+					n, err = strconv.Atoi(strings.TrimSpace(v))
+				}
+			}
+			return err
+		})
+		must(t, err)
+		return n
+	}
+	before := commands()
+	k := session.NewKeeper(nil, s, "c", nil)
+	for range 10 {
+		if got, err := k.Find(t.Context(), session.Client{}, "a", time.Minute); got == nil || err != nil {
+			t.Fatal(got, err)
+		}
+	}
+	if n := commands() - before - 1; n != 10 { // the count itself is one
+		t.Errorf("10 requests are %d commands", n)
 	}
 }
