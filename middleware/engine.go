@@ -190,6 +190,8 @@ type state struct {
 	body  *guardedBody
 	meter *meter
 	path  routing.Path
+	// cookies are the gateway's own, taken out of the request.
+	cookies []cookie
 	// slot is the next plugin's.
 	slot int
 	// trusted says that the peer is one of trusted_proxies.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sluice-gateway/sluice/middleware/store"
 	"github.com/sluice-gateway/sluice/routing"
@@ -23,6 +25,9 @@ type Registry struct {
 	byConfig map[any][]string // compiled configuration to the keys it uses
 	ctx      context.Context  // of Run; nil before and after
 	running  sync.WaitGroup
+
+	// cookies are the names that cookieOwners among kept own.
+	cookies atomic.Pointer[[]string]
 }
 
 // kept is one thing that the registry holds.
@@ -34,6 +39,11 @@ type kept struct {
 // runner is a kept value that works in the background: it refreshes keys,
 // reads a file again. Run returns soon after ctx ends.
 type runner interface{ Run(ctx context.Context) }
+
+// cookieOwner is a kept value that is found by a cookie of the gateway's own.
+// That cookie, and those whose names go on with "-", never reach an instance,
+// whatever the route: a browser sends it to all of a host.
+type cookieOwner interface{ OwnCookie() string }
 
 // NewRegistry makes an empty registry. redis is nil where the gateway has
 // none.
@@ -103,6 +113,26 @@ func (r *Registry) Retain(configs iter.Seq[any]) {
 			k.stop()
 		}
 	}
+	r.collectCookies()
+}
+
+// collectCookies lists the cookies that what is kept owns. Under the lock.
+func (r *Registry) collectCookies() {
+	var names []string
+	for _, k := range r.kept {
+		if o, ok := k.value.(cookieOwner); ok && !slices.Contains(names, o.OwnCookie()) {
+			names = append(names, o.OwnCookie())
+		}
+	}
+	r.cookies.Store(&names)
+}
+
+// ownCookies are the cookies that must not reach an instance.
+func (r *Registry) ownCookies() []string {
+	if names := r.cookies.Load(); names != nil {
+		return *names
+	}
+	return nil
 }
 
 // Len is the number of things kept.
@@ -143,6 +173,7 @@ func Keep[T any](p *Place, key string, make func() T) T {
 		k = &kept{value: make()}
 		r.kept[key] = k
 		r.start(k)
+		r.collectCookies()
 	}
 	return k.value.(T)
 }

@@ -70,6 +70,9 @@ func TestEveryDocumentInTheDocsServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	plugins := middleware.NewPlugins(middleware.NewRegistry(slog.New(slog.DiscardHandler), redis))
+	for _, name := range []string{"SHOP_CLIENT_SECRET", "SLUICE_SESSION_SECRET"} { // that examples name
+		t.Setenv(name, "a secret of at least 32 bytes for the examples")
+	}
 	found := map[string]int{}
 	for _, e := range examples(t) {
 		word, name, _ := strings.Cut(e.kind, " ")
@@ -169,7 +172,8 @@ func TestImportsPointOneWay(t *testing.T) {
 		"routing":                 {"discovery", "routing/balance"},
 		"proxy":                   {"routing", "routing/balance", "discovery"},
 		"proxy/healthcheck":       {"routing/balance"},
-		"middleware":              {"routing", "middleware/store", "middleware/remote"},
+		"middleware":              {"routing", "middleware/store", "middleware/remote", "middleware/session"},
+		"middleware/session":      {"middleware/store", "middleware/remote"},
 		"middleware/store":        {},
 		"middleware/remote":       {},
 		"middleware/plugintest":   {"discovery", "routing", "routing/balance", "middleware", "middleware/store"},
