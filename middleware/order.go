@@ -35,6 +35,8 @@ func order() []step {
 		{name: "match", run: (*Engine).match},
 		// First of all plugins: it costs least and needs nothing but the address.
 		{name: "ip_filter", plugin: ipFilterPlugin()},
+		// Who asks: of these a route uses one.
+		{name: "api_key", plugin: apiKeyPlugin()},
 		// After whatever may refuse or answer by itself, so that it edits only
 		// what goes on; before the forwarder, whose own headers win.
 		{name: "headers", plugin: headersPlugin()},
