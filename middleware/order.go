@@ -37,6 +37,7 @@ func order() []step {
 		{name: "ip_filter", plugin: ipFilterPlugin()},
 		// Who asks: of these a route uses one.
 		{name: "api_key", plugin: apiKeyPlugin()},
+		{name: "basic_auth", plugin: basicAuthPlugin()},
 		// After whatever may refuse or answer by itself, so that it edits only
 		// what goes on; before the forwarder, whose own headers win.
 		{name: "headers", plugin: headersPlugin()},
