@@ -38,6 +38,8 @@ func order() []step {
 		// Who asks: of these a route uses one.
 		{name: "api_key", plugin: apiKeyPlugin()},
 		{name: "basic_auth", plugin: basicAuthPlugin()},
+		// After authentication, whose findings it judges.
+		{name: "acl", plugin: aclPlugin()},
 		// After whatever may refuse or answer by itself, so that it edits only
 		// what goes on; before the forwarder, whose own headers win.
 		{name: "headers", plugin: headersPlugin()},
