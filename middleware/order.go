@@ -35,6 +35,8 @@ func order() []step {
 		{name: "match", run: (*Engine).match},
 		// First of all plugins: it costs least and needs nothing but the address.
 		{name: "ip_filter", plugin: ipFilterPlugin()},
+		// Before authentication, which may be dear: a length costs nothing.
+		{name: "body_limit", plugin: bodyLimitPlugin()},
 		// Who asks: of these a route uses one.
 		{name: "api_key", plugin: apiKeyPlugin()},
 		{name: "basic_auth", plugin: basicAuthPlugin()},
