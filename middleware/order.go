@@ -40,6 +40,7 @@ func order() []step {
 		// Who asks: of these a route uses one.
 		{name: "api_key", plugin: apiKeyPlugin()},
 		{name: "basic_auth", plugin: basicAuthPlugin()},
+		{name: "forward_auth", plugin: forwardAuthPlugin()},
 		// After authentication, whose findings it judges.
 		{name: "acl", plugin: aclPlugin()},
 		// After whatever may refuse or answer by itself, so that it edits only
