@@ -37,6 +37,9 @@ func order() []step {
 		{name: "ip_filter", plugin: ipFilterPlugin()},
 		// Before authentication, which may be dear: a length costs nothing.
 		{name: "body_limit", plugin: bodyLimitPlugin()},
+		// Before the other ways to authenticate, whose word about who asks is
+		// the more exact: it may stand beside one of them.
+		{name: "mtls", plugin: mtlsPlugin()},
 		// Who asks: of these a route uses one.
 		{name: "api_key", plugin: apiKeyPlugin()},
 		{name: "basic_auth", plugin: basicAuthPlugin()},
