@@ -50,6 +50,7 @@ func BenchmarkAccess(b *testing.B) {
 		{"api_key", plugintest.Config{"api_key": {}}},
 		{"api_key and acl", plugintest.Config{"api_key": {}, "acl": {"rules": rules}}},
 		{"basic_auth", plugintest.Config{"basic_auth": {"users_file": usersFile(b, map[string]string{"alice": "wonderland"})}}},
+		{"bot_guard", plugintest.Config{"bot_guard": {"min_requests": 8}}},
 		{"body_limit", plugintest.Config{"body_limit": {"max_bytes": 1000}}},
 		{"mtls", plugintest.Config{"mtls": {"headers": map[string]any{"X-Client-CN": "subject_cn"}, "allow": map[string]any{"subject_cn": []any{"orders"}}}}},
 		{"forward_auth", plugintest.Config{"forward_auth": {"url": decide.URL}}},

@@ -35,6 +35,8 @@ func order() []step {
 		{name: "match", run: (*Engine).match},
 		// First of all plugins: it costs least and needs nothing but the address.
 		{name: "ip_filter", plugin: ipFilterPlugin()},
+		// Before authentication, around which it sees who fails at it.
+		{name: "bot_guard", plugin: botGuardPlugin()},
 		// Before authentication, which may be dear: a length costs nothing.
 		{name: "body_limit", plugin: bodyLimitPlugin()},
 		// Before the other ways to authenticate, whose word about who asks is

@@ -10,7 +10,7 @@ import (
 
 func TestTheOrderIsPinned(t *testing.T) {
 	want := []string{"recover", "request_id", "access_log", "edge", "match", "ip_filter",
-		"body_limit", "mtls", "api_key", "basic_auth", "forward_auth", "acl", "headers", "forward"}
+		"bot_guard", "body_limit", "mtls", "api_key", "basic_auth", "forward_auth", "acl", "headers", "forward"}
 	if got := Order(); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v: whoever changes it changes what every route means", got, want)
 	}
