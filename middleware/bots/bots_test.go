@@ -172,11 +172,13 @@ func TestTheClientSeenLeastRecentlyMakesRoom(t *testing.T) {
 func TestAFailureIsNotedOnItsOwnRequestOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, rules := New(16), usual()
-		v := c.Arrive(ip(1), "/", rules)
-		c.Failed(v)
-		old := v
+		old := c.Arrive(ip(1), "/", rules)
+		c.Failed(old)
+		if cl := c.shard(ip(1)).clients[ip(1)]; !cl.ring[0].failed {
+			t.Error("the failure was not noted")
+		}
 		for range recent {
-			v = c.Arrive(ip(1), "/", rules)
+			c.Arrive(ip(1), "/", rules)
 		}
 		c.Failed(old) // its place is another's by now
 		c.Failed(Visit{})

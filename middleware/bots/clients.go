@@ -11,6 +11,10 @@ import (
 // for each other.
 const shards = 16
 
+// assessEvery is how many requests of a client that is no suspect share one
+// look at it.
+const assessEvery = 4
+
 // Clients is what is known of the clients. Safe for concurrent use.
 type Clients struct {
 	seed  maphash.Seed
@@ -70,7 +74,9 @@ func (c *Clients) Arrive(addr netip.Addr, path string, rules *Rules) Visit {
 		return Visit{Score: cl.score, Suspect: true, Blocked: cl.blocked - now}
 	}
 	cl.record(request{at: now, path: hash}, rules.Window)
-	cl.score = cl.assess(now, rules)
+	if cl.n%assessEvery == 0 || cl.score >= rules.Threshold {
+		cl.score = cl.assess(now, rules)
+	}
 	v := Visit{Score: cl.score, Suspect: cl.score >= rules.Threshold, key: key, n: cl.n}
 	if v.Suspect && rules.BlockFor > 0 {
 		cl.blocked = now + rules.BlockFor
