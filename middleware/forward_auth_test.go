@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/sluice-gateway/sluice/middleware"
@@ -127,7 +128,7 @@ func TestForwardAuthReplacesCredentialsWhereItIsToldTo(t *testing.T) {
 }
 
 func TestForwardAuthPassesARefusalOn(t *testing.T) {
-	status := http.StatusUnauthorized
+	var status atomic.Int64
 	j := startJudge(t, func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()
 		h.Set("Location", "https://login.example.com/?next=x")
@@ -137,23 +138,23 @@ func TestForwardAuthPassesARefusalOn(t *testing.T) {
 		h.Add("Set-Cookie", "b=2")
 		h.Set("X-Internal", "1")
 		h.Set("Connection", "X-Request-Id")
-		w.WriteHeader(status)
+		w.WriteHeader(int(status.Load()))
 		_, _ = io.WriteString(w, "log in first")
 	})
 	g := judged(t, j, map[string]any{})
-	for i, status2 := range []int{401, 403, 302, 303, 307} {
-		status = status2
+	for i, code := range []int{401, 403, 302, 303, 307} {
+		status.Store(int64(code))
 		got := g.Do(request("GET", "/"))
 		h := got.Response.Header()
-		if got.Forwarded != nil || got.Response.Code != status || got.Response.Body.String() != "log in first" {
-			t.Errorf("%d: got %d %q", status, got.Response.Code, got.Response.Body)
+		if got.Forwarded != nil || got.Response.Code != code || got.Response.Body.String() != "log in first" {
+			t.Errorf("%d: got %d %q", code, got.Response.Code, got.Response.Body)
 		}
 		if h.Get("Location") == "" || h.Get("WWW-Authenticate") != "Bearer" || len(h["Set-Cookie"]) != 2 || h.Get("Content-Type") != "text/html" ||
 			h["X-Internal"] != nil || h["Connection"] != nil || h.Get("Cache-Control") != "no-store" || h.Get("X-Request-Id") == "" {
-			t.Errorf("%d: the answer's head is %v", status, h)
+			t.Errorf("%d: the answer's head is %v", code, h)
 		}
 		if n := rejections(t, g.Metrics, "forward_auth"); n != float64(i+1) {
-			t.Errorf("%d: %v refusals were counted, want %d", status, n, i+1)
+			t.Errorf("%d: %v refusals were counted, want %d", code, n, i+1)
 		}
 	}
 }
@@ -172,12 +173,12 @@ func TestForwardAuthNeverOpensWithoutAVerdict(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		},
 	}
-	var answer http.HandlerFunc
-	j := startJudge(t, func(w http.ResponseWriter, r *http.Request) { answer(w, r) })
+	var answer atomic.Value // http.HandlerFunc
+	j := startJudge(t, func(w http.ResponseWriter, r *http.Request) { answer.Load().(http.HandlerFunc)(w, r) })
 	defer close(release)
 	g := judged(t, j, map[string]any{"timeout": "300ms"})
 	for name, a := range answers {
-		answer = a
+		answer.Store(a)
 		got := g.Do(request("GET", "/"))
 		wantCode(t, name, got, routing.CodeOverloaded)
 		if got.Response.Header().Get("Retry-After") != "1" {
