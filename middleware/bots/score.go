@@ -30,6 +30,9 @@ const (
 	leastPause = 100 * time.Millisecond
 	// With fewer pauses their entropy says nothing.
 	leastPauses = 12
+	// From this share of different paths on spread counts, and fully half
+	// above it, where some may still fall on one hash.
+	fewPaths = 3.0 / 8
 	// Pauses are counted by their octave (50 to 100 ms, 100 to 200 ms…). A
 	// script's all fall into one or two: at most 1 bit. Those of a person, or
 	// of many behind one address, spread over eight and more: 2.5 bits.
@@ -95,7 +98,7 @@ func (c *client) rate(now, window time.Duration) float64 {
 
 // assess scores what the client has done up to now.
 func (c *client) assess(now time.Duration, rules *Rules) int {
-	var paths [16]uint64 // one bit for each of 1024 hashes
+	var paths [32]uint64 // one bit for each of 2048 hashes
 	var octaves [48]int
 	requests, failed, pauses := 0, 0, 0
 	var later time.Duration
@@ -109,7 +112,7 @@ func (c *client) assess(now time.Duration, rules *Rules) int {
 			pauses++
 		}
 		later = r.at
-		paths[r.path%1024/64] |= 1 << (r.path % 64)
+		paths[r.path%2048/64] |= 1 << (r.path % 64)
 		if r.failed {
 			failed++
 		}
@@ -128,7 +131,7 @@ func (c *client) assess(now time.Duration, rules *Rules) int {
 	if pauses >= leastPauses {
 		regular = unit((humanBits - entropy(octaves[:], pauses)) / (humanBits - machineBits))
 	}
-	score := pointsRate*rate + pointsSpread*unit(float64(distinct)/n*2-1) +
+	score := pointsRate*rate + pointsSpread*unit((float64(distinct)/n-fewPaths)*2) +
 		pointsFailed*unit(float64(failed)/n*2) + pointsRegular*regular
 	return min(int(score), 100)
 }
