@@ -202,6 +202,10 @@ type state struct {
 	closing bool
 	// quiet keeps health probes out of the access log.
 	quiet bool
+	// bot is what bot_guard did about a suspect, botScore its score; "" where
+	// it did nothing.
+	bot      string
+	botScore int
 	// returned says that the walk came back without a panic.
 	returned bool
 }

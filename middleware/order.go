@@ -35,8 +35,20 @@ func order() []step {
 		{name: "match", run: (*Engine).match},
 		// First of all plugins: it costs least and needs nothing but the address.
 		{name: "ip_filter", plugin: ipFilterPlugin()},
-		// Who asks, before anything is decided by it.
+		// Before authentication, around which it sees who fails at it.
+		{name: "bot_guard", plugin: botGuardPlugin()},
+		// Before authentication, which may be dear: a length costs nothing.
+		{name: "body_limit", plugin: bodyLimitPlugin()},
+		// Before the other ways to authenticate, whose word about who asks is
+		// the more exact: it may stand beside one of them.
+		{name: "mtls", plugin: mtlsPlugin()},
+		// Who asks: of these a route uses one.
+		{name: "api_key", plugin: apiKeyPlugin()},
+		{name: "basic_auth", plugin: basicAuthPlugin()},
 		{name: "session", plugin: sessionPlugin()},
+		{name: "forward_auth", plugin: forwardAuthPlugin()},
+		// After authentication, whose findings it judges.
+		{name: "acl", plugin: aclPlugin()},
 		// After whatever may refuse or answer by itself, so that it edits only
 		// what goes on; before the forwarder, whose own headers win.
 		{name: "headers", plugin: headersPlugin()},

@@ -9,7 +9,8 @@ import (
 )
 
 func TestTheOrderIsPinned(t *testing.T) {
-	want := []string{"recover", "request_id", "access_log", "edge", "match", "ip_filter", "session", "headers", "forward"}
+	want := []string{"recover", "request_id", "access_log", "edge", "match", "ip_filter",
+		"bot_guard", "body_limit", "mtls", "api_key", "basic_auth", "session", "forward_auth", "acl", "headers", "forward"}
 	if got := Order(); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v: whoever changes it changes what every route means", got, want)
 	}

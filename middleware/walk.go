@@ -96,6 +96,9 @@ func (e *Engine) forwardFailed(c *gin.Context, st *state, ref *routing.Refusal) 
 	status := 0
 	if own, s := st.bodyRefusal(); own != nil {
 		ref, status = own, s
+		if ref.Code == routing.CodeBodyTooLarge && st.body.limitedBy != "" {
+			e.metrics.reject(st, st.body.limitedBy, ref)
+		}
 	}
 	if st.w.status != 0 || ref.Code == routing.CodeClientClosed {
 		// Either the answer has begun and cannot be completed, or nobody is

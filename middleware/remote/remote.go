@@ -70,6 +70,16 @@ func CheckURL(address string) error {
 	return nil
 }
 
+// Do sends one request. Errors name no more of its address than the host,
+// since a query may hold a secret.
+func Do(client *http.Client, req *http.Request) (*http.Response, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", req.URL.Host, cause(err))
+	}
+	return resp, nil
+}
+
 // Get fetches address and returns the body of a 200 answer. The errors name
 // no more of the address than its host.
 func Get(ctx context.Context, client *http.Client, address string) ([]byte, error) {
@@ -78,9 +88,9 @@ func Get(ctx context.Context, client *http.Client, address string) ([]byte, erro
 		return nil, fmt.Errorf("make a request: %w", err)
 	}
 	req.Header.Set("Accept", "application/json")
-	resp, err := client.Do(req)
+	resp, err := Do(client, req)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", req.URL.Host, cause(err))
+		return nil, err
 	}
 	body, err := ReadBody(resp)
 	if err != nil {

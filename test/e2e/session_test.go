@@ -78,15 +78,15 @@ type member struct {
 
 func (c *club) member() *member { return &member{club: c, cookies: map[string]string{}} }
 
-type reply struct {
+type page struct {
 	answer
 	Location string
 	Headers  http.Header `json:"headers"` // as the instance saw them
 }
 
 // send asks gateway g for a page and keeps no cookie; headers are "Name: value".
-func (m *member) send(g int, method, path string, headers ...string) (reply, []*http.Cookie, error) {
-	var a reply
+func (m *member) send(g int, method, path string, headers ...string) (page, []*http.Cookie, error) {
+	var a page
 	req, err := http.NewRequest(method, m.club.gateways[g].URL()+path, nil)
 	if err != nil {
 		return a, nil, err
@@ -116,7 +116,7 @@ func (m *member) send(g int, method, path string, headers ...string) (reply, []*
 }
 
 // ask is send by a browser that takes the cookies it is given.
-func (m *member) ask(g int, method, path string, headers ...string) reply {
+func (m *member) ask(g int, method, path string, headers ...string) page {
 	m.club.t.Helper()
 	a, cookies, err := m.send(g, method, path, headers...)
 	if err != nil {
