@@ -28,7 +28,7 @@ func TestSwitchWritesTheKeyAndSaysWhatItCannotDo(t *testing.T) {
 	value, _ := etcd.Get("/sluice/active/orders")
 	equal(t, "the key", value, "blue=90,green=10")
 
-	out, errs, code = sluice(t, "switch", "orders", "green", "--wait", "--timeout", "1s", "-c", good)
+	out, errs, code = sluice(t, "switch", "orders", "green", "--wait", "--timeout", "5s", "-c", good)
 	if code != 1 || !strings.Contains(out, "= green at revision") || !strings.Contains(errs, "written, but no live gateway keeps a status key") {
 		t.Errorf("without a gateway: exit %d\n%s%s", code, out, errs)
 	}

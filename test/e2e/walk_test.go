@@ -49,7 +49,7 @@ func TestOneEtcdKeyFlipsBlueToGreen(t *testing.T) {
 	for range 20 {
 		equal(t, "after --wait returned", s.ask("GET", "/orders/1").Colour, "green")
 	}
-	_, errs, code = sluice(t, "switch", "orders", "red", "--wait", "--timeout", "1s", "-c", s.gateway.ConfigFile)
+	_, errs, code = sluice(t, "switch", "orders", "red", "--wait", "--timeout", "4s", "-c", s.gateway.ConfigFile)
 	if code != 1 || !strings.Contains(errs, "subset red has 0 passing instances of 1 needed") {
 		t.Fatalf("switch to a colour nobody has: exit %d\n%s", code, errs)
 	}
