@@ -9,7 +9,8 @@ import (
 )
 
 func TestTheOrderIsPinned(t *testing.T) {
-	want := []string{"recover", "request_id", "access_log", "edge", "match", "ip_filter", "headers", "forward"}
+	want := []string{"recover", "request_id", "access_log", "edge", "match", "ip_filter",
+		"ip_rate_limit", "rate_limit", "max_in_flight", "headers", "forward"}
 	if got := Order(); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v: whoever changes it changes what every route means", got, want)
 	}
