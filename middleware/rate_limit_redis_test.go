@@ -162,7 +162,7 @@ func TestR4AReplicaThatIsPromotedCountsForAll(t *testing.T) {
 		t.Errorf("%d passed beside a replica, want 20 of its own; away: %v", n, shared.Away())
 	}
 	primary.Kill()
-	if err := direct.SlaveOf(t.Context(), "NO", "ONE").Err(); err != nil {
+	if err := direct.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, 10*time.Second, "the promoted one is used", func() bool { return !shared.Away() })
