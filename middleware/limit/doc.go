@@ -21,6 +21,6 @@
 // uses it, by Redis's clock. Where a period does not divide evenly the
 // interval is rounded up: a limit is never exceeded for the sake of rounding.
 //
-// What never changes: memory is bounded, whoever sends whatever keys; the
-// longest unused go first.
+// What never changes: memory is bounded, whoever sends whatever keys; those not
+// used lately go first.
 package limit

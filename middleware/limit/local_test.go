@@ -242,7 +242,7 @@ func TestARequestThatReadTheClockEarlierIsCountedAllTheSame(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBoundedAndTheLongestUnusedGoFirst(t *testing.T) {
+func TestMemoryIsBoundedAndKeysInUseStay(t *testing.T) {
 	for _, rule := range []Rule{
 		{Algorithm: TokenBucket, Requests: 2, Per: time.Hour, Burst: 2},
 		{Algorithm: SlidingWindow, Requests: 1000, Per: time.Hour},

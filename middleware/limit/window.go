@@ -44,7 +44,11 @@ func NewWindow(rule Rule) *Window {
 type shard struct {
 	mu   sync.Mutex
 	keys map[string]*entry
-	// first was used last, and last the longest ago.
+	// first and last are the ends of the queue that entries wait in to be
+	// looked at: whether they are still of use, and whether they were used
+	// since the last time ("second chance"). A queue by the time of use would
+	// have to be written at each use, which costs more on several cores than
+	// all the rest.
 	first, last *entry
 	bytes       int
 	_           [64]byte // a cache line of its own
@@ -54,6 +58,8 @@ type shard struct {
 type entry struct {
 	key        string
 	prev, next *entry
+	// used says that it was, since it was last looked at.
+	used bool
 	// at is, by algorithm: when a bucket will be full again (token) or have
 	// sent everything (leaky); the start of a fixed window; where the log
 	// begins.
@@ -71,26 +77,19 @@ func (w *Window) shard(key []byte) *shard {
 // now is t on the window's clock.
 func (w *Window) now(t time.Time) int64 { return w.origin + int64(t.Sub(w.start)) }
 
-// of returns the entry of key, the most recently used from now on.
+// of returns the entry of key.
 func (s *shard) of(w *Window, key []byte, now int64) *entry {
 	e := s.keys[string(key)]
 	if e != nil {
-		if e != s.first {
-			s.unlink(e)
-			s.link(e)
+		if !e.used { // not to write what is there already
+			e.used = true
 		}
 		return e
 	}
 	if s.keys == nil {
 		s.keys = map[string]*entry{}
 	}
-	// Two that have become as good as new go for each that comes, so that
-	// what is kept follows what is used.
-	for range 2 {
-		if s.last != nil && w.spent(s.last, now) {
-			s.remove(s.last)
-		}
-	}
+	s.sweep(w, now)
 	e = &entry{key: string(key)}
 	s.keys[e.key] = e
 	s.link(e)
@@ -98,10 +97,34 @@ func (s *shard) of(w *Window, key []byte, now int64) *entry {
 	return e
 }
 
-// grow counts n more bytes for e, and makes room for them.
+// sweep looks at two entries for each that comes, and lets go of those that
+// have become as good as new: what is kept follows what is used.
+func (s *shard) sweep(w *Window, now int64) {
+	for range 2 {
+		switch e := s.last; {
+		case e == nil:
+			return
+		case w.spent(e, now):
+			s.remove(e)
+		default:
+			s.unlink(e)
+			s.link(e)
+		}
+	}
+}
+
+// grow counts n more bytes for e, and makes room for them: whoever was not
+// used for a whole round goes.
 func (s *shard) grow(e *entry, n int) {
-	for s.bytes += n; s.bytes > windowBytes/shardCount && s.last != e; {
-		s.remove(s.last)
+	for s.bytes += n; s.bytes > windowBytes/shardCount && s.first != s.last; {
+		old := s.last
+		if old != e && !old.used {
+			s.remove(old)
+			continue
+		}
+		old.used = false
+		s.unlink(old)
+		s.link(old)
 	}
 }
 
