@@ -23,7 +23,7 @@ func TestACLJudgesByTheGroupsOfAConsumer(t *testing.T) {
 	wantCode(t, "row 22: a path in the query", g.Do(request("GET", "/b?x=/a/x", alice)), routing.CodeForbidden)
 	wantCode(t, "row 35: a path in a header", g.Do(request("GET", "/b", alice, "X-Original-Url: /a/x", "X-Rewrite-Url: /a/x")), routing.CodeForbidden)
 	wantCode(t, "row 33: a group in a header", g.Do(request("GET", "/a/x", bob, "X-Consumer-Groups: gold")), routing.CodeForbidden)
-	if n := rejections(t, g.Metrics, "acl"); n != 6 {
+	if n := g.Rejections("acl"); n != 6 {
 		t.Errorf("%v refusals were counted, want 6", n)
 	}
 	if problems := g.Configure(allow("silver")); problems != nil {

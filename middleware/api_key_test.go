@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/sluice-gateway/sluice/middleware/plugintest"
 	"github.com/sluice-gateway/sluice/routing"
 )
@@ -55,25 +53,6 @@ func wantCode(t testing.TB, what string, got plugintest.Result, code routing.Cod
 	if code != "" && got.Response.Code != code.Status() {
 		t.Errorf("%s: the status is %d, want %d", what, got.Response.Code, code.Status())
 	}
-}
-
-// rejections counts sluice_plugin_rejections_total of a plugin.
-func rejections(t testing.TB, from prometheus.Gatherer, plugin string) (n float64) {
-	t.Helper()
-	families, err := from.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if f.GetName() == "sluice_plugin_rejections_total" && l.GetName() == "plugin" && l.GetValue() == plugin {
-					n += m.GetCounter().GetValue()
-				}
-			}
-		}
-	}
-	return n
 }
 
 // example is the plugins of a file in configs/routes.
@@ -167,7 +146,7 @@ func TestAPIKeyAttacks(t *testing.T) {
 		}
 		refused++
 	}
-	if n := rejections(t, g.Metrics, "api_key"); n != float64(refused) {
+	if n := g.Rejections("api_key"); n != float64(refused) {
 		t.Errorf("%v refusals were counted, want %d", n, refused)
 	}
 	for name, from := range map[string]string{"row 27: Connection": "X-Consumer, X-Consumer-Groups, X-API-Key"} {

@@ -104,7 +104,7 @@ func TestBasicAuthAttacks(t *testing.T) {
 			t.Errorf("%s: the challenge is %q", c.name, got.Response.Header().Get("WWW-Authenticate"))
 		}
 	}
-	if n := rejections(t, g.Metrics, "basic_auth"); n != 12 {
+	if n := g.Rejections("basic_auth"); n != 12 {
 		t.Errorf("%v refusals were counted, want 12", n)
 	}
 }

@@ -68,7 +68,7 @@ func TestBotGuardBlocksAScraperForAWhile(t *testing.T) {
 		if last.Response.Header().Get("Retry-After") != "300" {
 			t.Errorf("Retry-After is %q", last.Response.Header().Get("Retry-After"))
 		}
-		if n := decisions(t, g.Metrics, "block"); n != 1 || rejections(t, g.Metrics, "bot_guard") != 1 {
+		if n := decisions(t, g.Metrics, "block"); n != 1 || g.Rejections("bot_guard") != 1 {
 			t.Errorf("%v decisions were counted, want 1", n)
 		}
 		if !strings.Contains(log.String(), `"bot":"block","bot_score":`) || strings.Count(log.String(), `"bot":`) != 1 {

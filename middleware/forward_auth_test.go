@@ -153,7 +153,7 @@ func TestForwardAuthPassesARefusalOn(t *testing.T) {
 			h["X-Internal"] != nil || h["Connection"] != nil || h.Get("Cache-Control") != "no-store" || h.Get("X-Request-Id") == "" {
 			t.Errorf("%d: the answer's head is %v", code, h)
 		}
-		if n := rejections(t, g.Metrics, "forward_auth"); n != float64(i+1) {
+		if n := g.Rejections("forward_auth"); n != float64(i+1) {
 			t.Errorf("%d: %v refusals were counted, want %d", code, n, i+1)
 		}
 	}

@@ -103,7 +103,7 @@ func TestMTLSBelievesTheConnectionOnly(t *testing.T) {
 	} {
 		wantCode(t, name, g.Do(r), routing.CodeUnauthenticated)
 	}
-	if n := rejections(t, g.Metrics, "mtls"); n != 6 {
+	if n := g.Rejections("mtls"); n != 6 {
 		t.Errorf("%v refusals were counted, want 6", n)
 	}
 	g.Configure(plugintest.Config{"mtls": {"headers": map[string]any{"X-Client-CN": "subject_cn"}, "required": false}})

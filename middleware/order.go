@@ -35,6 +35,8 @@ func order() []step {
 		{name: "match", run: (*Engine).match},
 		// First of all plugins: it costs least and needs nothing but the address.
 		{name: "ip_filter", plugin: ipFilterPlugin()},
+		// Before authentication: what an address may cost, whoever it claims to be.
+		{name: "ip_rate_limit", plugin: ipRateLimitPlugin()},
 		// Before authentication, around which it sees who fails at it.
 		{name: "bot_guard", plugin: botGuardPlugin()},
 		// Before authentication, which may be dear: a length costs nothing.
@@ -49,6 +51,11 @@ func order() []step {
 		{name: "forward_auth", plugin: forwardAuthPlugin()},
 		// After authentication, whose findings it judges.
 		{name: "acl", plugin: aclPlugin()},
+		// After whatever finds out who asks, and whether they may: a request that
+		// is refused there takes nothing from anybody's limit.
+		{name: "rate_limit", plugin: rateLimitPlugin()},
+		// After the limits, where a request may wait: who waits is not in flight.
+		{name: "max_in_flight", plugin: maxInFlightPlugin()},
 		// After whatever may refuse or answer by itself, so that it edits only
 		// what goes on; before the forwarder, whose own headers win.
 		{name: "headers", plugin: headersPlugin()},

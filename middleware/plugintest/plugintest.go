@@ -140,6 +140,28 @@ func (g *Gateway) Do(r *http.Request) Result {
 // ServeHTTP serves requests that come over a real connection.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.engine.ServeHTTP(w, r) }
 
+// Rejections is how many requests a plugin has refused, by the metric.
+func (g *Gateway) Rejections(plugin string) (n float64) {
+	g.t.Helper()
+	families, err := g.Metrics.Gather()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != "sluice_plugin_rejections_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "plugin" && l.GetValue() == plugin {
+					n += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return n
+}
+
 // Configure puts other plugins on the test route, as an etcd put would, and
 // returns what is wrong with them.
 func (g *Gateway) Configure(plugins Config) []string {

@@ -50,6 +50,7 @@ func New(cfg Config, log *slog.Logger) (*Redis, error) {
 	if err != nil {
 		return nil, err
 	}
+	dialTimeout := max(cfg.Timeout, 250*time.Millisecond)
 	client := redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs: cfg.addresses(), MasterName: cfg.SentinelMaster, IsClusterMode: cfg.Cluster,
 		Username: cfg.Username, Password: password, DB: cfg.DB, TLSConfig: secure,
@@ -57,8 +58,9 @@ func New(cfg Config, log *slog.Logger) (*Redis, error) {
 		// still, and only where this is set.
 		ContextTimeoutEnabled: true,
 		MaxRetries:            -1, // a script that timed out may have run
-		DialTimeout:           max(cfg.Timeout, 250*time.Millisecond),
+		DialTimeout:           dialTimeout,
 		DialerRetries:         1,
+		Dialer:                dial(&redis.Options{DialTimeout: dialTimeout, TLSConfig: secure}),
 		ReadTimeout:           cfg.Timeout, WriteTimeout: cfg.Timeout, PoolTimeout: cfg.Timeout,
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
