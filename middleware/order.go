@@ -35,6 +35,9 @@ func order() []step {
 		{name: "match", run: (*Engine).match},
 		// First of all plugins: it costs least and needs nothing but the address.
 		{name: "ip_filter", plugin: ipFilterPlugin()},
+		// One of these finds out who asks, ahead of all that depends on it.
+		{name: "jwt", plugin: jwtPlugin()},
+		{name: "introspection", plugin: introspectionPlugin()},
 		// After whatever may refuse or answer by itself, so that it edits only
 		// what goes on; before the forwarder, whose own headers win.
 		{name: "headers", plugin: headersPlugin()},

@@ -9,7 +9,7 @@ import (
 )
 
 func TestTheOrderIsPinned(t *testing.T) {
-	want := []string{"recover", "request_id", "access_log", "edge", "match", "ip_filter", "headers", "forward"}
+	want := []string{"recover", "request_id", "access_log", "edge", "match", "ip_filter", "jwt", "introspection", "headers", "forward"}
 	if got := Order(); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v: whoever changes it changes what every route means", got, want)
 	}

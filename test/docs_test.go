@@ -114,9 +114,11 @@ func TestImportsPointOneWay(t *testing.T) {
 		"routing":                 {"discovery", "routing/balance"},
 		"proxy":                   {"routing", "routing/balance", "discovery"},
 		"proxy/healthcheck":       {"routing/balance"},
-		"middleware":              {"routing", "middleware/store", "middleware/remote"},
+		"middleware":              {"routing", "middleware/store", "middleware/remote", "middleware/keys", "middleware/memo"},
 		"middleware/store":        {},
 		"middleware/remote":       {},
+		"middleware/keys":         {"middleware/remote"},
+		"middleware/memo":         {},
 		"middleware/plugintest":   {"discovery", "routing", "routing/balance", "middleware", "middleware/store"},
 		"admin":                   {"discovery", "routing", "routing/balance"},
 	}
