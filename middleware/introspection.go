@@ -158,6 +158,9 @@ func (c *IntrospectionConfig) check(ctx context.Context, token string) (*passpor
 	if p, ok := c.good.Get(key, now); ok && !now.Before(p.notBefore) {
 		return p, nil
 	}
+	if !wellFormed(token) {
+		return nil, errBadToken
+	}
 	if _, ok := c.bad.Get(key, now); ok {
 		return nil, errInactive
 	}

@@ -138,6 +138,9 @@ func (c *JWTConfig) check(ctx context.Context, token string) (*passport, error) 
 	if p, ok := c.verified.Get(key, now); ok && p.source == set.ID() && !now.Before(p.notBefore) {
 		return p, nil
 	}
+	if !wellFormed(token) {
+		return nil, errBadToken
+	}
 	p, err := c.verify(ctx, set, token)
 	if err != nil {
 		return nil, err

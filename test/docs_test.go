@@ -64,6 +64,7 @@ func TestEveryDocumentInTheDocsServes(t *testing.T) {
 	kinds := map[string]discovery.Kind{
 		"route": discovery.KindRoute, "service": discovery.KindService, "consumer": discovery.KindConsumer, "active": discovery.KindActive,
 	}
+	t.Setenv("INTROSPECTION_SECRET", "named by an example")
 	redis, err := store.New(store.Config{Address: "127.0.0.1:1", Timeout: time.Second}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
