@@ -154,34 +154,55 @@ var errInactive = errors.New("the token is not active, or not for here")
 // check returns the passport of a token: that of an earlier request, or what
 // the server says now. Requests with one token that come at once ask once.
 func (c *IntrospectionConfig) check(ctx context.Context, token string) (*passport, error) {
-	now, key := time.Now(), c.scope.Of(token)
-	if p, ok := c.good.Get(key, now); ok && !now.Before(p.notBefore) {
-		return p, nil
+	key := c.scope.Of(token)
+	if p, err := c.recall(key); p != nil || err != nil {
+		return p, err
 	}
 	if !wellFormed(token) {
 		return nil, errBadToken
 	}
+	v, err, _ := c.server.flight.Do(string(key[:]), func() (any, error) {
+		// An answer may have come since; it is remembered within the flight,
+		// so that whoever is too late for the flight finds it here.
+		if p, err := c.recall(key); p != nil || err != nil {
+			return p, err
+		}
+		// A client that goes away must not fail those who wait for the same
+		// answer; the client's timeout ends the question all the same.
+		p, err := c.ask(context.WithoutCancel(ctx), token)
+		c.remember(key, token, p, err)
+		return p, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return v.(*passport), nil
+}
+
+// recall returns what is remembered of a token; nothing where nothing is.
+func (c *IntrospectionConfig) recall(key memo.Key) (*passport, error) {
+	now := time.Now()
+	if p, ok := c.good.Get(key, now); ok && !now.Before(p.notBefore) {
+		return p, nil
+	}
 	if _, ok := c.bad.Get(key, now); ok {
 		return nil, errInactive
 	}
-	// A client that goes away must not fail those who wait for the same
-	// answer; the client's timeout ends the question all the same.
-	v, err, _ := c.server.flight.Do(string(key[:]), func() (any, error) {
-		return c.ask(context.WithoutCancel(ctx), token)
-	})
-	now = time.Now()
+	return nil, nil
+}
+
+// remember keeps an answer for as long as it may be used.
+func (c *IntrospectionConfig) remember(key memo.Key, token string, p *passport, err error) {
+	now := time.Now()
 	switch {
-	case errors.Is(err, errAway):
-		return nil, err
+	case errors.Is(err, errAway): // that is no answer
 	case err != nil:
 		c.bad.Put(key, struct{}{}, 128, now.Add(c.negative))
-		return nil, err
+	default:
+		until := now.Add(c.positive)
+		if !p.expires.IsZero() && p.expires.Before(until) {
+			until = p.expires
+		}
+		c.good.Put(key, p, 512+4*len(token)+p.size, until)
 	}
-	p := v.(*passport)
-	until := now.Add(c.positive)
-	if !p.expires.IsZero() && p.expires.Before(until) {
-		until = p.expires
-	}
-	c.good.Put(key, p, 512+4*len(token)+p.size, until)
-	return p, nil
 }
