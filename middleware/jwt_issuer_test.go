@@ -109,9 +109,8 @@ func TestRow63ABrokenIssuerChangesNothingForTokensOfKnownKeys(t *testing.T) {
 			t.Parallel()
 			p := publish(t, k)
 			g := followed(t, p, map[string]any{"timeout": "200ms"})
-			if got := g.Do(bearer("/", good)); got.Forwarded == nil {
-				t.Fatalf("refused: %s", got.Code())
-			}
+			// On a busy machine even the first fetch may take too long.
+			eventually(t, "the keys are there", func() bool { return g.Do(bearer("/", good)).Forwarded != nil })
 			var asked atomic.Int64
 			p.does(func(w http.ResponseWriter, r *http.Request) {
 				asked.Add(1)

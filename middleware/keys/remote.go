@@ -130,8 +130,8 @@ func (r *Remote) Run(ctx context.Context) {
 	defer r.cfg.Close()
 	defer r.end()
 	retry, said := retryFirst, ""
-	next := r.cfg.Interval
 	for {
+		next := r.cfg.Interval
 		asked := r.begin()
 		set, err := r.fetch(ctx)
 		if ctx.Err() != nil {
@@ -141,7 +141,7 @@ func (r *Remote) Run(ctx context.Context) {
 			if said != "" {
 				r.cfg.Log.Info("an issuer's keys can be fetched again", "issuer", r.cfg.Name)
 			}
-			said, retry, next = "", retryFirst, r.cfg.Interval
+			said, retry = "", retryFirst
 			r.cfg.Set.Store(set)
 		} else {
 			if err.Error() != said { // once per fault
