@@ -13,7 +13,7 @@ import (
 // also where they are written as one string with spaces (RFC 8693 section
 // 4.2); of no other claim is a part taken for the whole.
 func claimValues(claims map[string]any, name string) []string {
-	switch v := findClaim(claims, name).(type) {
+	switch v := claimAt(claims, name).(type) {
 	case nil:
 		return nil
 	case string:
@@ -37,26 +37,6 @@ func claimValues(claims map[string]any, name string) []string {
 		}
 		return nil
 	}
-}
-
-// findClaim finds a claim by its name or its path; nil where there is none.
-func findClaim(claims map[string]any, name string) any {
-	if v, ok := claims[name]; ok {
-		return v
-	}
-	for i := strings.IndexByte(name, '.'); i >= 0; {
-		if inner, ok := claims[name[:i]].(map[string]any); ok {
-			if v := findClaim(inner, name[i+1:]); v != nil {
-				return v
-			}
-		}
-		next := strings.IndexByte(name[i+1:], '.')
-		if next < 0 {
-			return nil
-		}
-		i += 1 + next
-	}
-	return nil
 }
 
 // claimText writes a plain value as its token did.

@@ -3,12 +3,112 @@ package middleware
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/sluice-gateway/sluice/routing"
 )
+
+// passport is what is kept of a token that was found good. It is immutable
+// and shared by requests.
+type passport struct {
+	// source names what the token was checked against.
+	source    [32]byte
+	identity  routing.Identity
+	headers   []headerEdit
+	notBefore time.Time
+	expires   time.Time // the zero time where the token does not say
+	// size is what an answer about the token takes beside it, in bytes.
+	size int
+}
+
+// read makes a passport of a token's claims, which are known to be genuine,
+// or says what is wrong with them.
+func (t *TokenRules) read(plugin string, claims map[string]any) (*passport, error) {
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		if err := checkDate(claims[name]); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	mc := jwt.MapClaims(claims)
+	if err := t.validator.Validate(mc); err != nil {
+		return nil, err
+	}
+	subject, err := mc.GetSubject()
+	if err != nil {
+		return nil, err
+	}
+	p := &passport{identity: routing.Identity{Plugin: plugin, Subject: subject, Claims: claims}}
+	leeway := time.Duration(t.Leeway)
+	if exp, _ := mc.GetExpirationTime(); exp != nil {
+		p.expires = exp.Add(leeway)
+	}
+	if nbf, _ := mc.GetNotBefore(); nbf != nil {
+		p.notBefore = nbf.Add(-leeway)
+	}
+	scope := claims["scope"] // RFC 8693 section 4.2
+	if scope == nil {
+		scope = claims["scp"]
+	}
+	if p.identity.Scopes, err = words(scope); err != nil {
+		return nil, fmt.Errorf("scope: %w", err)
+	}
+	if p.identity.Groups, err = words(claims["groups"]); err != nil {
+		return nil, fmt.Errorf("groups: %w", err)
+	}
+	for _, h := range t.headers {
+		text, err := headerText(claimAt(claims, h.claim))
+		if err != nil {
+			return nil, fmt.Errorf("the claim for %s: %w", h.name, err)
+		}
+		if text != "" {
+			p.headers = append(p.headers, headerEdit{h.name, []string{text}})
+		}
+	}
+	return p, nil
+}
+
+// checkDate refuses what is no time between 1970 and 9999: numbers further
+// out wrap around in a time.Time.
+func checkDate(v any) error {
+	if v == nil {
+		return nil
+	}
+	n, ok := v.(json.Number)
+	if !ok {
+		return errors.New("is not a number")
+	}
+	if f, err := n.Float64(); err != nil || f < 0 || f > 253402300799 {
+		return errors.New("is not a time")
+	}
+	return nil
+}
+
+// words reads a list of words: strings, or one string with spaces between.
+func words(v any) ([]string, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		return strings.Fields(v), nil
+	case []any:
+		list := make([]string, 0, len(v))
+		for _, e := range v {
+			s, ok := e.(string)
+			if !ok {
+				return nil, errors.New("holds what is no string")
+			}
+			list = append(list, s)
+		}
+		return list, nil
+	}
+	return nil, errors.New("is neither a string nor a list")
+}
 
 // claimAt finds a claim by its name, or by a path into objects such as
 // realm_access.roles. nil is none.

@@ -45,8 +45,10 @@ func order() []step {
 		// the more exact: it may stand beside one of them.
 		{name: "mtls", plugin: mtlsPlugin()},
 		// Who asks: of these a route uses one.
+		{name: "jwt", plugin: jwtPlugin()},
 		{name: "api_key", plugin: apiKeyPlugin()},
 		{name: "basic_auth", plugin: basicAuthPlugin()},
+		{name: "introspection", plugin: introspectionPlugin()},
 		{name: "session", plugin: sessionPlugin()},
 		{name: "forward_auth", plugin: forwardAuthPlugin()},
 		// After authentication, whose findings it judges.

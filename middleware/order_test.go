@@ -10,7 +10,8 @@ import (
 
 func TestTheOrderIsPinned(t *testing.T) {
 	want := []string{"recover", "request_id", "access_log", "edge", "match", "ip_filter",
-		"ip_rate_limit", "bot_guard", "body_limit", "mtls", "api_key", "basic_auth", "session", "forward_auth", "acl",
+		"ip_rate_limit", "bot_guard", "body_limit", "mtls",
+		"jwt", "api_key", "basic_auth", "introspection", "session", "forward_auth", "acl",
 		"rate_limit", "max_in_flight", "headers", "forward"}
 	if got := Order(); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v: whoever changes it changes what every route means", got, want)

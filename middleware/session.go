@@ -72,7 +72,7 @@ const (
 )
 
 func sessionPlugin() *Plugin {
-	p := Define[SessionConfig]("session", func(c *gin.Context, x *routing.Exchange, config *SessionConfig) {
+	return authenticates(Define[SessionConfig]("session", func(c *gin.Context, x *routing.Exchange, config *SessionConfig) {
 		switch x.Match.Path.Match {
 		case config.RedirectPath:
 			config.callback(c)
@@ -83,9 +83,7 @@ func sessionPlugin() *Plugin {
 		default:
 			config.pass(c, x)
 		}
-	})
-	p.group = "authentication"
-	return p
+	}))
 }
 
 // Prepare implements PluginConfig.

@@ -64,7 +64,8 @@ type Identity struct {
 	Consumer string
 	Groups   []string
 	Scopes   []string
-	// Claims are those of a token, as JSON decodes them.
+	// Claims are those of a token, as JSON decodes them; a number is a
+	// json.Number, since a float64 does not hold every identifier.
 	Claims map[string]any
 }
 

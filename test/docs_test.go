@@ -70,7 +70,7 @@ func TestEveryDocumentInTheDocsServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	plugins := middleware.NewPlugins(middleware.NewRegistry(slog.New(slog.DiscardHandler), redis))
-	for _, name := range []string{"SHOP_CLIENT_SECRET", "SLUICE_SESSION_SECRET"} { // that examples name
+	for _, name := range []string{"SHOP_CLIENT_SECRET", "SLUICE_SESSION_SECRET", "INTROSPECTION_SECRET"} { // that examples name
 		t.Setenv(name, "a secret of at least 32 bytes for the examples")
 	}
 	found := map[string]int{}
@@ -174,15 +174,18 @@ func TestImportsPointOneWay(t *testing.T) {
 		"routing":                 {"discovery", "routing/balance"},
 		"proxy":                   {"routing", "routing/balance", "discovery"},
 		"proxy/healthcheck":       {"routing/balance"},
-		"middleware":              {"routing", "middleware/store", "middleware/remote", "middleware/passwords", "middleware/bots", "middleware/session", "middleware/limit"},
-		"middleware/bots":         {},
-		"middleware/passwords":    {},
-		"middleware/session":      {"middleware/store", "middleware/remote"},
-		"middleware/limit":        {"middleware/store"},
-		"middleware/store":        {},
-		"middleware/remote":       {},
-		"middleware/plugintest":   {"discovery", "routing", "routing/balance", "middleware", "middleware/store"},
-		"admin":                   {"discovery", "routing", "routing/balance"},
+		"middleware": {"routing", "middleware/store", "middleware/remote", "middleware/passwords", "middleware/bots", "middleware/session",
+			"middleware/limit", "middleware/keys", "middleware/memo"},
+		"middleware/bots":       {},
+		"middleware/passwords":  {},
+		"middleware/session":    {"middleware/store", "middleware/remote"},
+		"middleware/limit":      {"middleware/store"},
+		"middleware/store":      {},
+		"middleware/remote":     {},
+		"middleware/keys":       {"middleware/remote"},
+		"middleware/memo":       {},
+		"middleware/plugintest": {"discovery", "routing", "routing/balance", "middleware", "middleware/store"},
+		"admin":                 {"discovery", "routing", "routing/balance"},
 	}
 	clients := map[string][]string{
 		"github.com/hashicorp/consul/api": {"discovery/consul"},
