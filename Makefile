@@ -27,8 +27,8 @@ help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z][a-z0-9-]*:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: tools
-tools: ## get Consul, etcd, Redis, curl and a C compiler; what is there already is kept
-	@bash scripts/tools.sh cc curl redis-server etcd consul
+tools: ## get Consul, etcd, Redis, an OpenID provider, curl and a C compiler; what is there already is kept
+	@bash scripts/tools.sh cc curl redis-server etcd oidc-provider consul
 
 .PHONY: build
 build: ## build bin/sluice and bin/demo-service

@@ -48,7 +48,7 @@ func newRig(t *testing.T, token string) *rig {
 		t.Fatal(err)
 	}
 	pool := balance.NewPool(balance.WithObserver(r.metrics))
-	r.deps = routing.Deps{Plugins: middleware.NewPlugins(), Pool: pool, Now: time.Now}
+	r.deps = routing.Deps{Plugins: middleware.NewPlugins(middleware.NewRegistry(slog.New(slog.DiscardHandler), nil)), Pool: pool, Now: time.Now}
 	r.server = New(Config{Listen: "127.0.0.1:8081", Token: token, Gateway: "gw-1", Address: ":8080"}, Deps{
 		Tables: r, Hub: hub, Pool: pool, Gatherer: r.registry, Plugins: r.deps.Plugins, Events: r.events,
 		Ready: func() (bool, string) { return r.notReady == "", r.notReady },

@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/discovery/etcd"
 	"github.com/sluice-gateway/sluice/discovery/file"
 	"github.com/sluice-gateway/sluice/middleware"
+	"github.com/sluice-gateway/sluice/middleware/store"
 	"github.com/sluice-gateway/sluice/routing"
 )
 
@@ -25,8 +26,9 @@ type Config struct {
 	HealthPath string      `mapstructure:"health_path"`
 	Consul     Consul      `mapstructure:"consul"`
 	Etcd       etcd.Config `mapstructure:"etcd"`
-	Redis      Redis       `mapstructure:"redis"`
-	File       file.Config `mapstructure:"file"`
+	// Redis is where plugins share state.
+	Redis store.Config `mapstructure:"redis"`
+	File  file.Config  `mapstructure:"file"`
 	// StateDir keeps the last good state for a cold start; "" keeps none.
 	StateDir string `mapstructure:"state_dir"`
 	// TrustedProxies are addresses and ranges whose X-Forwarded-* is believed.
@@ -77,11 +79,6 @@ type Admin struct {
 type Consul struct {
 	consul.Config `mapstructure:",squash"`
 	Register      bool `mapstructure:"register"`
-}
-
-// Redis is where plugins share state.
-type Redis struct {
-	Address string `mapstructure:"address"`
 }
 
 // Defaults are for what routes and services leave out.
@@ -156,6 +153,7 @@ func Default() Config {
 		HealthPath: "/health",
 		Consul:     Consul{Config: consul.Default(), Register: true},
 		Etcd:       etcd.Default(),
+		Redis:      store.Default(),
 		Defaults: Defaults{
 			Timeout:        30 * time.Second,
 			ConnectTimeout: 2 * time.Second,

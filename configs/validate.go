@@ -148,12 +148,10 @@ func (c Config) checkSources(k *checker) {
 	if info, err := os.Stat(c.StateDir); c.StateDir != "" && err == nil && !info.IsDir() {
 		k.fault("state_dir", "%s is not a directory", c.StateDir)
 	}
-	if c.Redis.Address != "" {
-		host, port, err := net.SplitHostPort(c.Redis.Address)
-		if err != nil || host == "" || !validPort(port, 1) {
-			k.fault("redis.address", "is not HOST:PORT, such as 127.0.0.1:6379")
-		}
-	}
+	k.take("redis", c.Redis.Validate())
+	checkCA(k, "redis.tls.ca_file", c.Redis.TLS.CAFile)
+	checkPair(k, "redis.tls.", c.Redis.TLS.CertFile, c.Redis.TLS.KeyFile, false)
+	checkFile(k, "redis.password_file", c.Redis.PasswordFile)
 }
 
 func (c Config) checkLimits(k *checker) {

@@ -31,6 +31,8 @@ type guardedBody struct {
 	// limit is the most that may be read; negative is no limit.
 	limit   int64
 	timeout time.Duration
+	// limitedBy is the plugin that set the limit; "" for the gateway's own.
+	limitedBy string
 
 	mu      sync.Mutex
 	left    int64
@@ -60,6 +62,14 @@ func (st *state) guard() {
 		b.timeout = 0
 	}
 	st.body, r.Body = b, b
+}
+
+// lower sets a lower limit for the named plugin. Only before anything was
+// read.
+func (b *guardedBody) lower(limit int64, plugin string) {
+	if b.limit < 0 || limit < b.limit {
+		b.limit, b.left, b.limitedBy = limit, limit, plugin
+	}
 }
 
 // Read reads from the client. Errors: *http.MaxBytesError past the limit,

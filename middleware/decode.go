@@ -65,19 +65,19 @@ func (d *decoder) fields(in any, out reflect.Value, field string) {
 		d.fault(field, "must be a mapping")
 		return
 	}
-	byName := map[string]int{}
-	for i := range out.NumField() {
-		if name, _, _ := strings.Cut(out.Type().Field(i).Tag.Get("json"), ","); name != "" && name != "-" {
-			byName[name] = i
+	byName := map[string][]int{}
+	for _, f := range reflect.VisibleFields(out.Type()) { // those of embedded structs too
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
+			byName[name] = f.Index
 		}
 	}
 	for _, k := range sortedKeys(m) {
-		i, ok := byName[k]
+		index, ok := byName[k]
 		if !ok {
 			d.fault(Field(field, k), "unknown field; accepted: %s", join(sortedKeys(byName)))
 			continue
 		}
-		d.value(m[k], out.Field(i), Field(field, k))
+		d.value(m[k], out.FieldByIndex(index), Field(field, k))
 	}
 }
 

@@ -65,6 +65,8 @@ type Forwarder interface {
 
 // Deps is what the engine works with.
 type Deps struct {
+	// Plugins are those that the tables were compiled with.
+	Plugins    *Plugins
 	Tables     Tables
 	Forwarder  Forwarder
 	Registerer prometheus.Registerer
@@ -88,10 +90,6 @@ type Engine struct {
 
 // New makes an engine. Every fault of cfg is in the error.
 func New(cfg Config, deps Deps) (*Engine, error) {
-	return newEngine(cfg, deps, order())
-}
-
-func newEngine(cfg Config, deps Deps, steps []step) (*Engine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -115,6 +113,7 @@ func newEngine(cfg Config, deps Deps, steps []step) (*Engine, error) {
 		return nil, fmt.Errorf("turn off Gin's trusted proxies: %w", err)
 	}
 	var use, noRoute []gin.HandlerFunc
+	steps := deps.Plugins.steps
 	for i, s := range steps {
 		switch {
 		case s.plugin != nil:
@@ -191,6 +190,8 @@ type state struct {
 	body  *guardedBody
 	meter *meter
 	path  routing.Path
+	// cookies are the gateway's own, taken out of the request.
+	cookies []cookie
 	// slot is the next plugin's.
 	slot int
 	// trusted says that the peer is one of trusted_proxies.
@@ -201,6 +202,10 @@ type state struct {
 	closing bool
 	// quiet keeps health probes out of the access log.
 	quiet bool
+	// bot is what bot_guard did about a suspect, botScore its score; "" where
+	// it did nothing.
+	bot      string
+	botScore int
 	// returned says that the walk came back without a panic.
 	returned bool
 }

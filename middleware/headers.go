@@ -43,10 +43,10 @@ func headersPlugin() *Plugin {
 }
 
 // Prepare implements PluginConfig.
-func (c *HeadersConfig) Prepare(field string) routing.Faults {
+func (c *HeadersConfig) Prepare(at *Place) routing.Faults {
 	var faults routing.Faults
-	c.request = c.Request.compile(Field(field, "request"), &faults)
-	c.response = c.Response.compile(Field(field, "response"), &faults)
+	c.request = c.Request.compile(at.At("request"), &faults)
+	c.response = c.Response.compile(at.At("response"), &faults)
 	return faults
 }
 

@@ -65,7 +65,7 @@ func TestHeadersEditRefusalsButNotWhatTheySay(t *testing.T) {
 }
 
 func TestHeadersRefusesWhatIsNotItsOwn(t *testing.T) {
-	p := NewPlugins()
+	p := NewPlugins(quiet())
 	for _, c := range []struct{ direction, name, value, message string }{
 		{"set", "Host", "a", "host field"},
 		{"set", "connection", "close", "belongs to the connection"},
@@ -81,7 +81,7 @@ func TestHeadersRefusesWhatIsNotItsOwn(t *testing.T) {
 		{"set", "X-A", strings.Repeat("x", 5000), "longer than"},
 	} {
 		config := map[string]any{"request": map[string]any{c.direction: map[string]any{c.name: c.value}}}
-		_, faults := p.Compile("headers", config, "plugins.headers")
+		_, faults := p.Compile(routing.Place{Field: "plugins.headers"}, "headers", config)
 		field := "plugins.headers.request." + c.direction + "." + c.name
 		if len(faults) != 1 || faults[0].Field != field || !strings.Contains(faults[0].Message, c.message) {
 			t.Errorf("%s %q: faults are %v", c.direction, c.name, faults)
@@ -90,8 +90,8 @@ func TestHeadersRefusesWhatIsNotItsOwn(t *testing.T) {
 			t.Error("the fault quotes the value")
 		}
 	}
-	_, faults := p.Compile("headers", map[string]any{
-		"response": map[string]any{"remove": []any{"X-A", "Content-Length"}, "set": map[string]any{"X-A": "1", "x-a": "2"}}}, "")
+	_, faults := p.Compile(routing.Place{}, "headers", map[string]any{
+		"response": map[string]any{"remove": []any{"X-A", "Content-Length"}, "set": map[string]any{"X-A": "1", "x-a": "2"}}})
 	if len(faults) != 2 || faults[0].Field != "response.set.x-a" || faults[1].Field != "response.remove[1]" {
 		t.Errorf("faults are %v", faults)
 	}

@@ -181,7 +181,8 @@ func newGateway(t testing.TB, s setup) *gateway {
 		s.routes = anyRoute
 	}
 	g := &gateway{t: t, tables: &testTables{}, upstream: &upstream{}, log: &lines{}, registry: prometheus.NewRegistry()}
-	table := buildTable(t, nil, newPlugins(s.steps), s.routes)
+	plugins := newPlugins(quiet(), s.steps)
+	table := buildTable(t, nil, plugins, s.routes)
 	for _, p := range table.Problems() {
 		if !strings.Contains(p.Key, "broken") {
 			t.Fatalf("%s: %s", p.Key, p.Message)
@@ -193,13 +194,16 @@ func newGateway(t testing.TB, s setup) *gateway {
 		s.config(&cfg)
 	}
 	var err error
-	g.engine, err = newEngine(cfg, Deps{Tables: g.tables, Forwarder: g.upstream, Registerer: g.registry,
-		Log: slog.New(slog.NewJSONHandler(g.log, nil))}, s.steps)
+	g.engine, err = New(cfg, Deps{Plugins: plugins, Tables: g.tables, Forwarder: g.upstream, Registerer: g.registry,
+		Log: slog.New(slog.NewJSONHandler(g.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return g
 }
+
+// quiet is a registry that logs nothing and knows no Redis.
+func quiet() *Registry { return NewRegistry(slog.New(slog.DiscardHandler), nil) }
 
 // dial opens a raw connection that fails rather than hangs.
 func (g *gateway) dial() *wire {

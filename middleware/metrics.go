@@ -24,6 +24,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight *prometheus.GaugeVec
 	rejected *prometheus.CounterVec
+	suspects *prometheus.CounterVec
 	panics   prometheus.Counter
 
 	byRoute   sync.Map // *routing.Route → *meter
@@ -63,6 +64,8 @@ func newMetrics(reg prometheus.Registerer, tables Tables) (*metrics, error) {
 			Help: "Matched requests under way, by service."}, []string{"service"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_plugin_rejections_total",
 			Help: "Requests that a plugin answered in place of the instance."}, []string{"route", "plugin", "code"}),
+		suspects: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_bot_decisions_total",
+			Help: "Requests of clients that bot_guard takes for scripts, by what was done about them."}, []string{"route", "action"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_panics_total",
 			Help: "Panics while serving a request; each is a bug."}),
 		meters: map[meterKey]*meter{},
@@ -90,7 +93,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.duration, m.inFlight, m.rejected, m.panics}
+	return []prometheus.Collector{m.requests, m.duration, m.inFlight, m.rejected, m.suspects, m.panics}
 }
 
 // enter counts a matched request in.
@@ -116,6 +119,11 @@ func (m *metrics) leave(st *state, status int) {
 // reject counts an answer of a plugin's.
 func (m *metrics) reject(st *state, plugin string, ref *routing.Refusal) {
 	m.rejected.WithLabelValues(st.routeName(), plugin, string(ref.Code)).Inc()
+}
+
+// suspect counts a request of a client that bot_guard takes for a script.
+func (m *metrics) suspect(st *state, action string) {
+	m.suspects.WithLabelValues(st.routeName(), action).Inc()
 }
 
 // of returns the series of r.
@@ -201,6 +209,7 @@ func (m *metrics) prune() {
 		m.duration.DeleteLabelValues(key.route, key.service)
 		if !routes[key.route] {
 			m.rejected.DeletePartialMatch(prometheus.Labels{"route": key.route})
+			m.suspects.DeletePartialMatch(prometheus.Labels{"route": key.route})
 		}
 		if !services[key.service] {
 			m.inFlight.DeleteLabelValues(key.service)

@@ -88,6 +88,9 @@ func (e *Engine) logAccess(r *http.Request, st *state, status int) {
 			attrs = append(attrs, slog.String("cause", ref.Cause.Error()))
 		}
 	}
+	if st.bot != "" {
+		attrs = append(attrs, slog.String("bot", st.bot), slog.Int("bot_score", st.botScore))
+	}
 	if x.Aborted != "" {
 		attrs = append(attrs, slog.String("aborted", x.Aborted))
 	}

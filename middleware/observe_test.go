@@ -159,7 +159,7 @@ func TestRow89NothingAClientSendsIsALabel(t *testing.T) {
 func TestRow89SeriesLeaveWithTheirRoutes(t *testing.T) {
 	g := newGateway(t, setup{})
 	for i := range 50 {
-		next := buildTable(t, g.tables.Load(), NewPlugins(), map[string]string{
+		next := buildTable(t, g.tables.Load(), NewPlugins(quiet()), map[string]string{
 			fmt.Sprintf("r%d", i): fmt.Sprintf(`{"path":"/*","service":"s%d"}`, i)})
 		g.tables.Store(next)
 		r, w := newRequest("GET", "/")

@@ -33,6 +33,31 @@ func order() []step {
 		{name: "edge", run: (*Engine).edge},
 		// Before plugins: each reads its configuration from the route.
 		{name: "match", run: (*Engine).match},
+		// First of all plugins: it costs least and needs nothing but the address.
+		{name: "ip_filter", plugin: ipFilterPlugin()},
+		// Before authentication: what an address may cost, whoever it claims to be.
+		{name: "ip_rate_limit", plugin: ipRateLimitPlugin()},
+		// Before authentication, around which it sees who fails at it.
+		{name: "bot_guard", plugin: botGuardPlugin()},
+		// Before authentication, which may be dear: a length costs nothing.
+		{name: "body_limit", plugin: bodyLimitPlugin()},
+		// Before the other ways to authenticate, whose word about who asks is
+		// the more exact: it may stand beside one of them.
+		{name: "mtls", plugin: mtlsPlugin()},
+		// Who asks: of these a route uses one.
+		{name: "jwt", plugin: jwtPlugin()},
+		{name: "api_key", plugin: apiKeyPlugin()},
+		{name: "basic_auth", plugin: basicAuthPlugin()},
+		{name: "introspection", plugin: introspectionPlugin()},
+		{name: "session", plugin: sessionPlugin()},
+		{name: "forward_auth", plugin: forwardAuthPlugin()},
+		// After authentication, whose findings it judges.
+		{name: "acl", plugin: aclPlugin()},
+		// After whatever finds out who asks, and whether they may: a request that
+		// is refused there takes nothing from anybody's limit.
+		{name: "rate_limit", plugin: rateLimitPlugin()},
+		// After the limits, where a request may wait: who waits is not in flight.
+		{name: "max_in_flight", plugin: maxInFlightPlugin()},
 		// After whatever may refuse or answer by itself, so that it edits only
 		// what goes on; before the forwarder, whose own headers win.
 		{name: "headers", plugin: headersPlugin()},
@@ -40,18 +65,21 @@ func order() []step {
 	}
 }
 
-// Plugins is every plugin there is, in the fixed order. It implements
-// routing.Plugins. It is immutable.
+// Plugins is every plugin there is, in the fixed order, and what they keep.
+// It implements routing.Plugins. It is immutable.
 type Plugins struct {
-	list  []*Plugin
-	slots map[string]int
+	steps    []step
+	list     []*Plugin
+	slots    map[string]int
+	registry *Registry
 }
 
-// NewPlugins returns the plugins of this build.
-func NewPlugins() *Plugins { return newPlugins(order()) }
+// NewPlugins returns the plugins of this build; what they keep between
+// requests is in registry.
+func NewPlugins(registry *Registry) *Plugins { return newPlugins(registry, order()) }
 
-func newPlugins(steps []step) *Plugins {
-	p := &Plugins{slots: map[string]int{}}
+func newPlugins(registry *Registry, steps []step) *Plugins {
+	p := &Plugins{steps: steps, slots: map[string]int{}, registry: registry}
 	for _, s := range steps {
 		if s.plugin != nil {
 			p.slots[s.plugin.name] = len(p.list)
@@ -71,6 +99,10 @@ func (p *Plugins) Slot(name string) (int, bool) {
 // Slots is the number of plugins.
 func (p *Plugins) Slots() int { return len(p.list) }
 
+// Group says what the plugin does that a route has only one for; see
+// routing.Plugins.
+func (p *Plugins) Group(slot int) string { return p.list[slot].group }
+
 // Names lists the plugins in order.
 func (p *Plugins) Names() []string {
 	names := make([]string, len(p.list))
@@ -81,13 +113,20 @@ func (p *Plugins) Names() []string {
 }
 
 // Compile reads the configuration of one plugin; see routing.Plugins.
-func (p *Plugins) Compile(name string, config map[string]any, field string) (any, routing.Faults) {
+func (p *Plugins) Compile(at routing.Place, name string, config map[string]any) (any, routing.Faults) {
 	i, ok := p.slots[name]
 	if !ok {
-		return nil, routing.Faults{{Field: field, Code: routing.ProblemPlugin,
+		return nil, routing.Faults{{Field: at.Field, Code: routing.ProblemPlugin,
 			Message: "unknown plugin; accepted: " + join(p.Names())}}
 	}
-	return p.list[i].compile(config, field)
+	return p.list[i].compile(&Place{Place: at, registry: p.registry}, config)
+}
+
+// Swapped lets go of what only old used. Hang it on every swap.
+func (p *Plugins) Swapped(old, t *routing.Table) {
+	if !t.SamePlugins(old) {
+		p.registry.Retain(t.PluginConfigs())
+	}
 }
 
 // Order lists every step of a request's walk by name, plugins or not.

@@ -9,14 +9,17 @@ import (
 )
 
 func TestTheOrderIsPinned(t *testing.T) {
-	want := []string{"recover", "request_id", "access_log", "edge", "match", "headers", "forward"}
+	want := []string{"recover", "request_id", "access_log", "edge", "match", "ip_filter",
+		"ip_rate_limit", "bot_guard", "body_limit", "mtls",
+		"jwt", "api_key", "basic_auth", "introspection", "session", "forward_auth", "acl",
+		"rate_limit", "max_in_flight", "headers", "forward"}
 	if got := Order(); !slices.Equal(got, want) {
 		t.Errorf("the order is %v, want %v: whoever changes it changes what every route means", got, want)
 	}
 }
 
 func TestPluginsAreInTheirOrder(t *testing.T) {
-	p := NewPlugins()
+	p := NewPlugins(quiet())
 	var _ routing.Plugins = p
 	if p.Slots() != len(p.Names()) {
 		t.Errorf("%d slots for %v", p.Slots(), p.Names())
@@ -39,7 +42,7 @@ func TestPluginsAreInTheirOrder(t *testing.T) {
 }
 
 func TestPluginConfigurationIsReadStrictly(t *testing.T) {
-	p := newPlugins(withPlugins(Define[testConfig]("test", nil)))
+	p := newPlugins(quiet(), withPlugins(Define[testConfig]("test", nil)))
 	for _, c := range []struct {
 		name   string
 		config map[string]any
@@ -63,7 +66,7 @@ func TestPluginConfigurationIsReadStrictly(t *testing.T) {
 			[]string{`plugins.test.inner[0].wait: "1 day" is not a duration such as 250ms, 30s or 5m`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, faults := p.Compile("test", c.config, "plugins.test")
+			got, faults := p.Compile(routing.Place{Field: "plugins.test"}, "test", c.config)
 			var texts []string
 			for _, f := range faults {
 				texts = append(texts, f.Error())
@@ -76,10 +79,10 @@ func TestPluginConfigurationIsReadStrictly(t *testing.T) {
 			}
 		})
 	}
-	if _, faults := p.Compile("nope", nil, "plugins.nope"); fmt.Sprint(faults) == "" {
+	if _, faults := p.Compile(routing.Place{Field: "plugins.nope"}, "nope", nil); fmt.Sprint(faults) == "" {
 		t.Error("an unknown plugin has no fault")
 	}
-	if _, faults := p.Compile("test", map[string]any{"x": 1}, ""); len(faults) != 1 || faults[0].Field != "x" {
+	if _, faults := p.Compile(routing.Place{}, "test", map[string]any{"x": 1}); len(faults) != 1 || faults[0].Field != "x" {
 		t.Errorf("in a document of its own the faults are %v", faults)
 	}
 }

@@ -11,8 +11,10 @@ import (
 // Plugin is something that a route can switch on by configuring it. Make one
 // with Define and give it its place in order.
 type Plugin struct {
-	name    string
-	compile func(config map[string]any, field string) (any, routing.Faults)
+	name string
+	// group names what only one plugin of a route does; "" for no such thing.
+	group   string
+	compile func(at *Place, config map[string]any) (any, routing.Faults)
 	handle  func(c *gin.Context, x *routing.Exchange, config any)
 }
 
@@ -21,10 +23,11 @@ type Plugin struct {
 // what Prepare made of them.
 type PluginConfig[T any] interface {
 	*T
-	// Prepare fills in defaults, checks the values and compiles them. It runs
-	// once per document; the configuration is immutable afterwards. Faults
-	// name fields below field (see Field).
-	Prepare(field string) routing.Faults
+	// Prepare fills in defaults, checks the values and compiles them; what is
+	// to outlive this configuration it gets from Keep. It runs once per
+	// document; the configuration is immutable afterwards. Faults name fields
+	// by at.At.
+	Prepare(at *Place) routing.Faults
 }
 
 // Define makes a plugin. Configuration is read strictly: an unknown field or
@@ -35,11 +38,11 @@ type PluginConfig[T any] interface {
 func Define[T any, P PluginConfig[T]](name string, handle func(c *gin.Context, x *routing.Exchange, config P)) *Plugin {
 	return &Plugin{
 		name: name,
-		compile: func(config map[string]any, field string) (any, routing.Faults) {
+		compile: func(at *Place, config map[string]any) (any, routing.Faults) {
 			p := P(new(T))
-			faults := decode(config, p, field)
+			faults := decode(config, p, at.Place.Field)
 			if len(faults) == 0 {
-				faults = p.Prepare(field)
+				faults = p.Prepare(at)
 			}
 			for i := range faults {
 				faults[i].Code = routing.ProblemPlugin
@@ -47,6 +50,7 @@ func Define[T any, P PluginConfig[T]](name string, handle func(c *gin.Context, x
 			if len(faults) > 0 {
 				return nil, faults
 			}
+			at.used(p)
 			return p, nil
 		},
 		handle: func(c *gin.Context, x *routing.Exchange, config any) { handle(c, x, config.(P)) },

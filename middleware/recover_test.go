@@ -227,9 +227,9 @@ type testConfig struct {
 	Free map[string]any `json:"free"`
 }
 
-func (c *testConfig) Prepare(field string) routing.Faults {
+func (c *testConfig) Prepare(at *Place) routing.Faults {
 	if c.Why == "" {
-		return routing.Faults{{Field: Field(field, "why"), Message: "must be given"}}
+		return routing.Faults{{Field: at.At("why"), Message: "must be given"}}
 	}
 	return nil
 }

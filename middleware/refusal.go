@@ -140,13 +140,12 @@ func (st *state) bodyRefusal() (*routing.Refusal, int) {
 		return nil, 0
 	}
 	err := st.body.failure()
-	var tooLarge *http.MaxBytesError
+	var over *http.MaxBytesError
 	switch {
 	case err == nil:
 		return nil, 0
-	case errors.As(err, &tooLarge):
-		return &routing.Refusal{Code: routing.CodeBodyTooLarge, Cause: err,
-			Detail: fmt.Sprintf("the body is larger than the %d bytes accepted here", tooLarge.Limit)}, 0
+	case errors.As(err, &over):
+		return &routing.Refusal{Code: routing.CodeBodyTooLarge, Cause: err, Detail: tooLarge(over.Limit)}, 0
 	case errors.Is(err, errBodyStalled):
 		return &routing.Refusal{Code: routing.CodeBadRequest, Cause: err,
 			Detail: "the body did not arrive in time"}, http.StatusRequestTimeout

@@ -3,6 +3,7 @@ package middleware
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -157,4 +158,67 @@ func (s *scrubber) claim(name string) claim {
 		}
 	}
 	return anyone
+}
+
+// stripOwn removes from h the headers that plugins of some route set towards
+// instances, and what CGI-like servers take for the same. No client may send
+// them to any route, not even through a trusted proxy.
+func stripOwn(h http.Header, own []string) {
+	if len(own) == 0 {
+		return
+	}
+	for name := range h {
+		k := name
+		if strings.IndexByte(name, '_') >= 0 {
+			k = canonical(strings.ReplaceAll(name, "_", "-"))
+		}
+		if slices.Contains(own, k) {
+			delete(h, name)
+		}
+	}
+}
+
+// cookie is one that a browser sent.
+type cookie struct{ name, value string }
+
+// takeCookies removes from h the cookies that are the gateway's own, and
+// returns them.
+func takeCookies(h http.Header, own []string) (taken []cookie) {
+	if len(own) == 0 {
+		return nil
+	}
+	isOwn := func(name string) bool {
+		for _, o := range own {
+			if rest, ok := strings.CutPrefix(name, o); ok && (rest == "" || rest[0] == '-') {
+				return true
+			}
+		}
+		return false
+	}
+	var rest []string
+	for _, line := range h["Cookie"] {
+		var kept []string
+		before := len(taken)
+		for pair := range strings.SplitSeq(line, ";") {
+			pair = textproto.TrimString(pair)
+			if name, value, _ := strings.Cut(pair, "="); isOwn(textproto.TrimString(name)) {
+				taken = append(taken, cookie{textproto.TrimString(name), textproto.TrimString(value)})
+			} else if pair != "" {
+				kept = append(kept, pair)
+			}
+		}
+		switch {
+		case len(taken) == before:
+			rest = append(rest, line) // as it was sent
+		case len(kept) > 0:
+			rest = append(rest, strings.Join(kept, "; "))
+		}
+	}
+	if taken == nil {
+		return nil
+	}
+	if delete(h, "Cookie"); len(rest) > 0 {
+		h["Cookie"] = rest
+	}
+	return taken
 }

@@ -39,6 +39,8 @@ func (e *Engine) match(c *gin.Context, st *state) {
 		return
 	}
 	r, m := st.r, &st.x.Match
+	stripOwn(r.Header, table.OwnHeaders()) // before predicates look at them
+	st.cookies = takeCookies(r.Header, e.deps.Plugins.registry.ownCookies())
 	outcome := table.Match(&routing.Request{
 		Method: r.Method, Host: r.Host, Path: st.path, RawQuery: r.URL.RawQuery, Header: r.Header,
 	}, m)
@@ -94,6 +96,9 @@ func (e *Engine) forwardFailed(c *gin.Context, st *state, ref *routing.Refusal) 
 	status := 0
 	if own, s := st.bodyRefusal(); own != nil {
 		ref, status = own, s
+		if ref.Code == routing.CodeBodyTooLarge && st.body.limitedBy != "" {
+			e.metrics.reject(st, st.body.limitedBy, ref)
+		}
 	}
 	if st.w.status != 0 || ref.Code == routing.CodeClientClosed {
 		// Either the answer has begun and cannot be completed, or nobody is

@@ -189,10 +189,11 @@ type testPlugins struct{}
 func (testPlugins) Slot(name string) (int, bool) { return 0, name == "tag" }
 func (testPlugins) Slots() int                   { return 1 }
 func (testPlugins) Names() []string              { return []string{"tag"} }
-func (testPlugins) Compile(_ string, config map[string]any, field string) (any, Faults) {
+func (testPlugins) Group(int) string             { return "" }
+func (testPlugins) Compile(at Place, _ string, config map[string]any) (any, Faults) {
 	v, ok := config["value"].(string)
 	if !ok {
-		return nil, Faults{{Field: strings.TrimPrefix(field+".value", "."), Message: "a string is wanted"}}
+		return nil, Faults{{Field: strings.TrimPrefix(at.Field+".value", "."), Message: "a string is wanted"}}
 	}
 	return v, nil
 }

@@ -36,8 +36,10 @@ func (d *Draft) compile(before memory) {
 		old = d.prev.index
 	}
 	d.index = old.with(d.routes)
+	d.collectConsumers(before)
 	d.collectProblems()
 	d.collectPins(before)
+	d.collectOwnHeaders(before)
 	d.memory.names = sortedKeys(d.slots)
 	d.memory.refs = d.collectRefs()
 }
@@ -125,6 +127,11 @@ func (d *Draft) collectProblems() {
 			d.memory.problems = append(d.memory.problems, p)
 		}
 	}
+	for _, p := range d.memory.clashes {
+		if !broken[p.Key] {
+			d.memory.problems = append(d.memory.problems, p)
+		}
+	}
 	sortProblems(d.memory.problems)
 }
 
@@ -188,7 +195,7 @@ func (d *Draft) pluginDefault(id entryID, e *entry, before memory) pluginDefault
 			d.memory.entries.set(id, &ne)
 			return pluginDefault{disabled: true}
 		}
-		compiled, faults := d.deps.Plugins.Compile(id.name, ne.plugin, "")
+		compiled, faults := d.deps.Plugins.Compile(Place{Key: ne.doc.Key}, id.name, ne.plugin)
 		if faults == nil {
 			d.memory.entries.set(id, &ne)
 			return pluginDefault{compiled: compiled}

@@ -24,6 +24,9 @@ type memory struct {
 	problems   []Problem          // of documents and tags, not of active keys
 	defaults   []pluginDefault
 	pins       map[string][]string // subsets that routes pin, by service
+	consumers  *Consumers
+	clashes    []Problem // of consumers with the key of another
+	ownHeaders []string  // that plugins of any route set
 	refs       []discovery.ServiceRef
 	names      []string  // of services, in order
 	expires    time.Time // when a grace period ends; zero for none
@@ -195,6 +198,23 @@ func (d *Draft) collectPins(before memory) {
 		if r.Subset != "" && !slices.Contains(d.memory.pins[r.ServiceName], r.Subset) {
 			d.memory.pins[r.ServiceName] = append(d.memory.pins[r.ServiceName], r.Subset)
 		}
+	}
+}
+
+// collectOwnHeaders lists the headers that plugins of any route set.
+func (d *Draft) collectOwnHeaders(before memory) {
+	if d.prev != nil && sameSlice(d.routes, d.prev.routes) {
+		d.memory.ownHeaders = before.ownHeaders
+		return
+	}
+	seen := map[string]bool{}
+	for _, r := range d.routes {
+		for _, name := range r.ownHeaders {
+			seen[name] = true
+		}
+	}
+	if len(seen) > 0 {
+		d.memory.ownHeaders = sortedKeys(seen)
 	}
 }
 

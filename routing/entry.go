@@ -32,6 +32,7 @@ type entry struct {
 	service  *ServiceSpec
 	active   Active
 	plugin   map[string]any
+	consumer *ConsumerSpec
 	disabled bool
 
 	// compiled is the route of good, or the placeholder that keeps a broken
@@ -106,7 +107,7 @@ func (e *entry) decode() (faults Faults) {
 	case discovery.KindPlugin:
 		e.plugin, e.disabled, faults = DecodePlugin(e.doc.Value)
 	case discovery.KindConsumer:
-		_, faults = DecodeConsumer(e.doc.Value)
+		e.consumer, faults = DecodeConsumer(e.doc.Value)
 	case discovery.KindActive:
 		var err error
 		if e.active, err = ParseActive(string(e.doc.Value)); err != nil {
@@ -119,7 +120,7 @@ func (e *entry) decode() (faults Faults) {
 // fail puts the last good version of prev in place of what could not be read.
 func (e *entry) fail(prev *entry, now time.Time) {
 	e.since = now
-	e.good, e.route, e.service, e.active, e.plugin, e.disabled = nil, nil, nil, nil, nil, false
+	e.good, e.route, e.service, e.active, e.plugin, e.disabled, e.consumer = nil, nil, nil, nil, nil, false, nil
 	if prev != nil && prev.good != nil {
 		e.takeGood(prev)
 	}
@@ -127,7 +128,7 @@ func (e *entry) fail(prev *entry, now time.Time) {
 
 func (e *entry) takeGood(from *entry) {
 	e.good, e.route, e.service, e.active = from.good, from.route, from.service, from.active
-	e.plugin, e.disabled = from.plugin, from.disabled
+	e.plugin, e.disabled, e.consumer = from.plugin, from.disabled, from.consumer
 	e.compiled = from.compiled
 }
 

@@ -20,6 +20,10 @@ type Exchange struct {
 	// GRPC is set for requests whose content type is application/grpc*.
 	GRPC bool
 
+	// Identity is who asks, once a plugin has found out; nil before, and for
+	// routes that ask nobody.
+	Identity *Identity
+
 	// Match is what the request matched; Match.Route is nil before.
 	Match Match
 

@@ -41,6 +41,8 @@ type Route struct {
 	// slot is the service's place in Table.services, -1 for none: an instance
 	// change replaces the service in its slot and leaves the route alone.
 	slot int
+	// ownHeaders are those that its plugins set and no client may.
+	ownHeaders []string
 	// matcher is what a request must look like, and how its path is rewritten.
 	matcher matcher
 	// signature is the matcher's: of routes with the same one serves.

@@ -29,7 +29,7 @@ type routeCompiler struct {
 // only compiling can see: patterns, plugins.
 func (c *routeCompiler) compile(doc *discovery.Document, spec *RouteSpec) (*Route, Faults) {
 	m, faults := compileMatcher(spec)
-	plugins, pluginFaults := c.plugins(spec)
+	plugins, inheritsBroken, pluginFaults := c.plugins(doc.Key, spec)
 	if faults = append(faults, pluginFaults...); len(faults) > 0 {
 		return nil, faults
 	}
@@ -39,8 +39,8 @@ func (c *routeCompiler) compile(doc *discovery.Document, spec *RouteSpec) (*Rout
 		State: RouteOK, Spec: spec,
 		ServiceName: spec.Service, Subset: spec.Subset,
 		Timeout: c.deps.Defaults.Timeout, Retries: -1,
-		Plugins: plugins,
-		slot:    -1, matcher: m, signature: unique.Make(m.signature(spec.Priority)),
+		Plugins: plugins, ownHeaders: ownHeaders(plugins),
+		slot: -1, matcher: m, signature: unique.Make(m.signature(spec.Priority)),
 	}
 	if spec.Timeout != nil {
 		r.Timeout = time.Duration(*spec.Timeout)
@@ -51,22 +51,20 @@ func (c *routeCompiler) compile(doc *discovery.Document, spec *RouteSpec) (*Rout
 	if r.ServiceName != "" {
 		r.slot = c.slots.of(r.ServiceName)
 	}
-	for slot := range c.defaults {
-		if c.defaults[slot].broken && plugins[slot] == nil {
-			r.State = RouteInvalid
-		}
+	if inheritsBroken {
+		r.State = RouteInvalid
 	}
 	return r, nil
 }
 
 // plugins compiles the route's own configurations and fills the rest from
-// the defaults.
-func (c *routeCompiler) plugins(spec *RouteSpec) ([]any, Faults) {
-	var faults Faults
-	out := make([]any, c.deps.Plugins.Slots())
+// the defaults. broken says that one of those is.
+func (c *routeCompiler) plugins(key string, spec *RouteSpec) (out []any, broken bool, faults Faults) {
+	out = make([]any, c.deps.Plugins.Slots())
 	own := make([]bool, len(out))
-	for name, config := range spec.Plugins {
-		field := "plugins." + name
+	groups := map[string]string{} // the route's own plugin of each group
+	for _, name := range sortedKeys(spec.Plugins) {
+		config, field := spec.Plugins[name], "plugins."+name
 		slot, ok := c.deps.Plugins.Slot(name)
 		if !ok {
 			faults = append(faults, Fault{Field: field, Code: ProblemPlugin,
@@ -80,7 +78,14 @@ func (c *routeCompiler) plugins(spec *RouteSpec) ([]any, Faults) {
 			}
 			continue
 		}
-		compiled, fs := c.deps.Plugins.Compile(name, config, field)
+		if group := c.deps.Plugins.Group(slot); group != "" {
+			if other, ok := groups[group]; ok {
+				faults = append(faults, Fault{Field: field, Code: ProblemPlugin,
+					Message: "stands beside plugins." + other + "; a route uses one plugin for " + group})
+			}
+			groups[group] = name
+		}
+		compiled, fs := c.deps.Plugins.Compile(Place{Key: key, Field: field}, name, config)
 		for i := range fs {
 			fs[i].Code = ProblemPlugin
 		}
@@ -91,11 +96,23 @@ func (c *routeCompiler) plugins(spec *RouteSpec) ([]any, Faults) {
 		switch {
 		case d.disabled:
 			out[slot] = nil
-		case !own[slot]:
+		case !own[slot] && groups[c.deps.Plugins.Group(slot)] == "":
 			out[slot] = d.compiled
+			broken = broken || d.broken
 		}
 	}
-	return out, faults
+	return out, broken, faults
+}
+
+// ownHeaders lists what the plugins set and no client may.
+func ownHeaders(plugins []any) []string {
+	var names []string
+	for _, p := range plugins {
+		if o, ok := p.(HeaderOwner); ok {
+			names = append(names, o.OwnHeaders()...)
+		}
+	}
+	return names
 }
 
 // placeholder keeps the path of a broken route that never had a good version.

@@ -5,7 +5,8 @@
 #
 # consul, etcd and etcdctl end up in bin/: as a link where PATH has a good
 # enough version, else built from the nested modules beside this script, whose
-# go.sum pins every byte. The rest (cc, curl, redis-server, nginx, wrk) comes
+# go.sum pins every byte. oidc-provider is a program of this repository: built
+# from scripts/tools/oidc, again whenever that changes. The rest (cc, curl, redis-server, nginx, wrk) comes
 # from apt or brew when it is missing. What is there already is left alone.
 #
 # Runs on the bash 3.2 that macOS ships.
@@ -93,6 +94,12 @@ built() {
     build "$program" "$package" "$dir"
 }
 
+# own PROGRAM DIR: builds a nested module of this repository into bin/.
+own() {
+    mkdir -p "$bin"
+    [ -x "$bin/$1" ] && [ -z "$(find "$2" -newer "$bin/$1" -print)" ] || build "$1" . "$2"
+}
+
 # packaged PROGRAM APT-PACKAGES BREW-PACKAGE: installs what PATH lacks.
 packaged() {
     local program=$1 apt=$2 brew=$3 as=
@@ -118,7 +125,7 @@ packaged() {
 }
 
 command -v go >/dev/null || die "go is missing: see https://go.dev/doc/install"
-[ $# -gt 0 ] || die "say which: consul etcd cc curl redis-server nginx wrk"
+[ $# -gt 0 ] || die "say which: consul etcd oidc-provider cc curl redis-server nginx wrk"
 for tool in "$@"; do
     case $tool in
     consul)
@@ -128,6 +135,7 @@ for tool in "$@"; do
         built etcd 3.5 go.etcd.io/etcd/server/v3 go.etcd.io/etcd/server/v3 "$root/scripts/tools/etcd"
         built etcdctl 3.5 go.etcd.io/etcd/etcdctl/v3 go.etcd.io/etcd/etcdctl/v3 "$root/scripts/tools/etcd"
         ;;
+    oidc-provider) own oidc-provider "$root/scripts/tools/oidc" ;;
     cc) # the race detector needs a C compiler, except on macOS, which has one
         packaged cc "gcc libc6-dev" ""
         ;;
@@ -135,6 +143,6 @@ for tool in "$@"; do
     redis-server) packaged redis-server redis-server redis ;;
     nginx) packaged nginx nginx-light nginx ;;
     wrk) packaged wrk wrk wrk ;;
-    *) die "unknown tool $tool; known: consul etcd cc curl redis-server nginx wrk" ;;
+    *) die "unknown tool $tool; known: consul etcd oidc-provider cc curl redis-server nginx wrk" ;;
     esac
 done

@@ -4,6 +4,7 @@ package test
 
 import (
 	"bufio"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,9 +12,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-gateway/sluice/discovery"
 	"github.com/sluice-gateway/sluice/middleware"
+	"github.com/sluice-gateway/sluice/middleware/store"
 	"github.com/sluice-gateway/sluice/routing"
 )
 
@@ -62,8 +65,18 @@ func TestEveryDocumentInTheDocsServes(t *testing.T) {
 	kinds := map[string]discovery.Kind{
 		"route": discovery.KindRoute, "service": discovery.KindService, "consumer": discovery.KindConsumer, "active": discovery.KindActive,
 	}
+	redis, err := store.New(store.Config{Address: "127.0.0.1:1", Timeout: time.Second}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugins := middleware.NewPlugins(middleware.NewRegistry(slog.New(slog.DiscardHandler), redis))
+	for _, name := range []string{"SHOP_CLIENT_SECRET", "SLUICE_SESSION_SECRET", "INTROSPECTION_SECRET"} { // that examples name
+		t.Setenv(name, "a secret of at least 32 bytes for the examples")
+	}
 	found := map[string]int{}
-	for _, e := range examples(t) {
+	all := examples(t)
+	t.Chdir("..") // the files that examples name are named from there
+	for _, e := range all {
 		word, name, _ := strings.Cut(e.kind, " ")
 		kind, ok := kinds[word]
 		if word == "plugin" {
@@ -78,7 +91,7 @@ func TestEveryDocumentInTheDocsServes(t *testing.T) {
 		}
 		found[e.page]++
 		doc := &discovery.Document{Key: e.page, Kind: kind, Name: name, Source: discovery.SourceFile, Value: []byte(e.text)}
-		for _, p := range routing.Check(middleware.NewPlugins(), []*discovery.Document{doc}) {
+		for _, p := range routing.Check(plugins, []*discovery.Document{doc}) {
 			t.Errorf("%s:%d: %s", e.page, e.line, p.Message)
 		}
 	}
@@ -161,13 +174,23 @@ func TestImportsPointOneWay(t *testing.T) {
 		"routing":                 {"discovery", "routing/balance"},
 		"proxy":                   {"routing", "routing/balance", "discovery"},
 		"proxy/healthcheck":       {"routing/balance"},
-		"middleware":              {"routing"},
-		"middleware/plugintest":   {"discovery", "routing", "routing/balance", "middleware"},
-		"admin":                   {"discovery", "routing", "routing/balance"},
+		"middleware": {"routing", "middleware/store", "middleware/remote", "middleware/passwords", "middleware/bots", "middleware/session",
+			"middleware/limit", "middleware/keys", "middleware/memo"},
+		"middleware/bots":       {},
+		"middleware/passwords":  {},
+		"middleware/session":    {"middleware/store", "middleware/remote"},
+		"middleware/limit":      {"middleware/store"},
+		"middleware/store":      {},
+		"middleware/remote":     {},
+		"middleware/keys":       {"middleware/remote"},
+		"middleware/memo":       {},
+		"middleware/plugintest": {"discovery", "routing", "routing/balance", "middleware", "middleware/store"},
+		"admin":                 {"discovery", "routing", "routing/balance"},
 	}
 	clients := map[string][]string{
 		"github.com/hashicorp/consul/api": {"discovery/consul"},
 		"go.etcd.io/etcd/client/v3":       {"discovery/etcd", "test/testenv"},
+		"github.com/redis/go-redis/v9":    {"middleware", "middleware/store", "middleware/limit", "middleware/session"},
 		"github.com/gin-gonic/gin":        {"middleware", "middleware/plugintest", "admin", "cmd/sluice"},
 	}
 	checked := 0

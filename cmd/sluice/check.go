@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/sluice-gateway/sluice/discovery"
 	"github.com/sluice-gateway/sluice/discovery/file"
 	"github.com/sluice-gateway/sluice/middleware"
+	"github.com/sluice-gateway/sluice/middleware/store"
 	"github.com/sluice-gateway/sluice/routing"
 	"github.com/spf13/cobra"
 )
@@ -36,14 +38,19 @@ func checkCommand() *cobra.Command {
 			for _, e := range unjoin(err) {
 				report("configuration", e.Error())
 			}
-			if err == nil && cfg.File.Path != "" {
+			loaded := err == nil
+			if loaded && cfg.File.Path != "" {
 				paths = append(paths, cfg.File.Path)
 			}
 			docs, err := readDocuments(paths)
 			for _, e := range unjoin(err) {
 				report("document", e.Error())
 			}
-			for _, p := range routing.Check(middleware.NewPlugins(), docs) {
+			plugins, err := offlinePlugins(cfg.Redis)
+			if err != nil && loaded {
+				report("configuration", err.Error())
+			}
+			for _, p := range routing.Check(plugins, docs) {
 				report(p.Key, p.Message)
 			}
 			if faults > 0 {
@@ -129,4 +136,16 @@ func readDocument(path string) (*discovery.Document, error) {
 		name = strings.TrimSuffix(name, filepath.Ext(name))
 	}
 	return &discovery.Document{Key: path, Kind: kind, Name: name, Source: discovery.SourceFile, Value: value}, nil
+}
+
+// offlinePlugins compile configuration as those of serve do. Nothing runs
+// behind them, and Redis, where the configuration has one, is never asked.
+func offlinePlugins(redis store.Config) (*middleware.Plugins, error) {
+	quiet := slog.New(slog.DiscardHandler)
+	var shared *store.Redis
+	var err error
+	if redis.Address != "" {
+		shared, err = store.New(redis, quiet)
+	}
+	return middleware.NewPlugins(middleware.NewRegistry(quiet, shared)), err
 }

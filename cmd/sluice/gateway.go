@@ -26,6 +26,7 @@ import (
 	"github.com/sluice-gateway/sluice/discovery/file"
 	"github.com/sluice-gateway/sluice/discovery/state"
 	"github.com/sluice-gateway/sluice/middleware"
+	"github.com/sluice-gateway/sluice/middleware/store"
 	"github.com/sluice-gateway/sluice/proxy"
 	"github.com/sluice-gateway/sluice/proxy/healthcheck"
 	"github.com/sluice-gateway/sluice/routing"
@@ -43,6 +44,8 @@ type gateway struct {
 	saver     *state.Saver
 	router    *routing.Router
 	checker   *healthcheck.Checker
+	redis     *store.Redis // nil without one
+	registry  *middleware.Registry
 	forwarder *proxy.Forwarder
 	engine    *middleware.Engine
 	server    *middleware.Server
@@ -70,7 +73,7 @@ func newGateway(cfg configs.Config, log *slog.Logger) (*gateway, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	store, remembered, err := gw.makeSources()
+	kept, remembered, err := gw.makeSources()
 	if err != nil {
 		return nil, err
 	}
@@ -79,15 +82,21 @@ func newGateway(cfg configs.Config, log *slog.Logger) (*gateway, error) {
 	}
 	gw.events = admin.NewEvents()
 	pool := balance.NewPool(balance.WithObserver(gw.metrics))
-	plugins := middleware.NewPlugins()
-	gw.makeRouter(pool, plugins, remembered, store)
+	if cfg.Redis.Address != "" {
+		if gw.redis, err = store.New(cfg.Redis, log); err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+	}
+	gw.registry = middleware.NewRegistry(log, gw.redis)
+	plugins := middleware.NewPlugins(gw.registry)
+	gw.makeRouter(pool, plugins, remembered, kept)
 
 	if gw.forwarder, err = proxy.New(proxy.Config{}, log, gw.metrics); err != nil {
 		return nil, err
 	}
 	gw.checker = healthcheck.New(log)
 	if gw.engine, err = middleware.New(cfg.Engine(), middleware.Deps{
-		Tables: gw.router, Forwarder: gw.forwarder, Registerer: registry, Log: log,
+		Plugins: plugins, Tables: gw.router, Forwarder: gw.forwarder, Registerer: registry, Log: log,
 	}); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
@@ -163,7 +172,7 @@ func (gw *gateway) makeSources() (*state.Store, routing.Remembered, error) {
 const rememberedName = "remembered"
 
 // makeRouter makes the router and hangs on every swap what follows from it.
-func (gw *gateway) makeRouter(pool *balance.Pool, plugins routing.Plugins, remembered routing.Remembered, store *state.Store) {
+func (gw *gateway) makeRouter(pool *balance.Pool, plugins *middleware.Plugins, remembered routing.Remembered, kept *state.Store) {
 	deps := routing.Deps{
 		Plugins: plugins, Pool: pool, Defaults: gw.cfg.RoutingDefaults(), Now: time.Now, Remembered: remembered,
 	}
@@ -175,7 +184,7 @@ func (gw *gateway) makeRouter(pool *balance.Pool, plugins routing.Plugins, remem
 		}
 	}
 	follow := []func(old, new *routing.Table){
-		gw.metrics.Swapped, gw.events.Swapped, gw.checkInstances, gw.retainUpstreams,
+		gw.metrics.Swapped, gw.events.Swapped, plugins.Swapped, gw.checkInstances, gw.retainUpstreams,
 		func(_, _ *routing.Table) {
 			select {
 			case gw.swapped <- struct{}{}:
@@ -183,7 +192,7 @@ func (gw *gateway) makeRouter(pool *balance.Pool, plugins routing.Plugins, remem
 			}
 		},
 	}
-	if store != nil {
+	if kept != nil {
 		follow = append(follow, gw.save)
 	}
 	gw.router = routing.NewRouter(gw.hub, watcher, deps, gw.log, follow...)

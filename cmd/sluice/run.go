@@ -30,6 +30,10 @@ func (gw *gateway) run(ctx context.Context) error {
 	parts.Go(func() error { return gw.hub.Run(back) })
 	parts.Go(func() error { return gw.router.Run(back) })
 	parts.Go(func() error { return gw.checker.Run(back) })
+	parts.Go(func() error { return gw.registry.Run(back) })
+	if gw.redis != nil {
+		parts.Go(func() error { return gw.redis.Run(back) })
+	}
 	if gw.saver != nil {
 		parts.Go(func() error { return gw.saver.Run(back) })
 	}

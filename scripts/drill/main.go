@@ -33,6 +33,7 @@ func drills() []drill {
 		{"consul-outage", "Consul stopped for -outage and back, its state lost", consulOutage},
 		{"etcd-outage", "etcd stopped for -outage and back", etcdOutage},
 		{"cold-start", "Consul and etcd stopped, the gateway restarted from state_dir", coldStart},
+		{"redis-outage", "Redis frozen for -outage and back, then killed and back, a route of each on_store_error", redisOutage},
 		{"compaction", "etcd compacted while the watch is cut", compaction},
 		{"bad-documents", "1,000 bad and half-written documents among good ones", badDocuments},
 		{"takeover", "gateway SIGTERM with a second gateway taking over", takeover},

@@ -1,7 +1,7 @@
 // Package testenv runs the real servers that tests, drills and benchmarks
-// need: Consul, etcd and Redis, as processes of their own on free loopback
-// ports, with their data in a temporary directory, ended by pid when the
-// test ends.
+// need: Consul, etcd, Redis and an OpenID Connect provider, as processes of
+// their own on free loopback ports, with their data in a temporary directory,
+// ended by pid when the test ends.
 //
 // Nothing here is skipped: a binary that is missing fails the test and says
 // which command provides it. Everything takes a TB, the part of testing.TB

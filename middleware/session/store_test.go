@@ -1,0 +1,250 @@
+package session_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/middleware/session"
+	"github.com/sluice-gateway/sluice/middleware/store"
+	"github.com/sluice-gateway/sluice/test/testenv"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func connect(t *testing.T, address string) *store.Redis {
+	t.Helper()
+	cfg := store.Default()
+	cfg.Address, cfg.Timeout = address, time.Second
+	r, err := store.New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// stores are all there are; what holds for one holds for the other.
+func stores(t *testing.T, f func(t *testing.T, s session.Store)) {
+	t.Run("memory", func(t *testing.T) { f(t, session.NewMemory()) })
+	t.Run("redis", func(t *testing.T) {
+		f(t, session.NewRedis(connect(t, testenv.StartRedis(t).Addr), "test"))
+	})
+}
+
+func login(subject, sid string) *session.Session {
+	return &session.Session{Subject: subject, SID: sid, Scopes: []string{"openid"}, IDToken: "i", RefreshToken: "r",
+		Claims: map[string]any{"n": json.Number("12345678901234567890"), "l": []any{"a"}},
+		Fresh:  time.Now().Add(time.Minute).Round(0), Ends: time.Now().Add(time.Hour).Round(0)}
+}
+
+func has(t *testing.T, s session.Store, id string) bool {
+	t.Helper()
+	got, err := s.Get(t.Context(), id, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got != nil
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAStoreGivesBackWhatItWasGiven(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		ctx, want := t.Context(), login("alice", "1")
+		must(t, s.Put(ctx, "a", want, time.Minute))
+		got, err := s.Get(ctx, "a", time.Minute)
+		must(t, err)
+		if got == nil || !got.Ends.Equal(want.Ends) || !got.Fresh.Equal(want.Fresh) {
+			t.Fatalf("got %+v", got)
+		}
+		got.Ends, got.Fresh = want.Ends, want.Fresh // of another location
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if has(t, s, "b") {
+			t.Error("an id that nobody put is there")
+		}
+		must(t, s.Delete(ctx, "a"), s.Delete(ctx, "a"))
+		if has(t, s, "a") {
+			t.Error("what was deleted is there")
+		}
+	})
+}
+
+func TestARefreshDoesNotUndoALogout(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		ctx := t.Context()
+		must(t, s.Put(ctx, "a", login("alice", "1"), time.Minute))
+		was, err := s.Replace(ctx, "a", login("alice", "2"), time.Minute)
+		if must(t, err); !was {
+			t.Error("a session that is there is not replaced")
+		}
+		got, err := s.Get(ctx, "a", time.Minute)
+		if must(t, err); got.SID != "2" {
+			t.Errorf("after it the session is %+v", got)
+		}
+		must(t, s.Delete(ctx, "a"))
+		was, err = s.Replace(ctx, "a", login("alice", "3"), time.Minute)
+		if must(t, err); was || has(t, s, "a") {
+			t.Error("a session that has ended came back")
+		}
+	})
+}
+
+func TestAStoreEndsWhatTheIssuerNames(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		ctx := t.Context()
+		must(t, s.Put(ctx, "a1", login("alice", "1"), time.Minute), s.Put(ctx, "a2", login("alice", "2"), time.Minute),
+			s.Put(ctx, "a3", login("alice", ""), time.Minute), s.Put(ctx, "b", login("bob", "3"), time.Minute))
+		must(t, s.End(ctx, "1", "alice"))
+		if has(t, s, "a1") || !has(t, s, "a2") || !has(t, s, "a3") || !has(t, s, "b") {
+			t.Error("the end of one login is not that of one session")
+		}
+		must(t, s.End(ctx, "", "alice"), s.End(ctx, "", "nobody"), s.End(ctx, "9", ""))
+		if has(t, s, "a2") || has(t, s, "a3") || !has(t, s, "b") {
+			t.Error("the end of a user's logins is not that of all their sessions, and of no others")
+		}
+	})
+}
+
+func TestAStoreSeesANameOnce(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		for i, want := range []bool{true, false, false} {
+			if first, err := s.Once(t.Context(), "n", time.Minute); err != nil || first != want {
+				t.Errorf("time %d: got %v, %v", i+1, first, err)
+			}
+		}
+		if first, err := s.Once(t.Context(), "m", time.Minute); err != nil || !first {
+			t.Errorf("another name: got %v, %v", first, err)
+		}
+	})
+}
+
+func TestOnlyOneHoldsALock(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		ctx := t.Context()
+		unlock, ok, err := s.Lock(ctx, "a", time.Minute)
+		if must(t, err); !ok {
+			t.Fatal("a free lock is not given")
+		}
+		if _, ok, err := s.Lock(ctx, "a", time.Minute); ok || err != nil {
+			t.Errorf("a second one got %v, %v", ok, err)
+		}
+		if other, ok, err := s.Lock(ctx, "b", time.Minute); !ok || err != nil {
+			t.Errorf("another id got %v, %v", ok, err)
+		} else {
+			other()
+		}
+		unlock()
+		if again, ok, err := s.Lock(ctx, "a", time.Minute); !ok || err != nil {
+			t.Errorf("after it was given back: %v, %v", ok, err)
+		} else {
+			again()
+		}
+	})
+}
+
+func TestR7AValueThatIsNoSessionIsNone(t *testing.T) {
+	r := connect(t, testenv.StartRedis(t).Addr)
+	s := session.NewRedis(r, "test")
+	for _, value := range []string{"", "{", "null", "[]", `{"sub":1}`, `{"sub":"a"}`, `{"v":2,"who":"a"}`, "\x00\xff"} {
+		err := r.Do(t.Context(), func(ctx context.Context, c redis.UniversalClient) error {
+			return c.Set(ctx, "sluice:session:test:id:a", value, 0).Err()
+		})
+		if must(t, err); has(t, s, "a") {
+			t.Errorf("%q is a session", value)
+		}
+	}
+}
+
+func TestSessionsInRedisEndByThemselves(t *testing.T) {
+	r := connect(t, testenv.StartRedis(t).Addr)
+	s := session.NewRedis(r, "test")
+	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
+	_, err := s.Once(t.Context(), "n", time.Minute)
+	must(t, err)
+	if !has(t, s, "a") {
+		t.Fatal("it is not there")
+	}
+	err = r.Do(t.Context(), func(ctx context.Context, c redis.UniversalClient) error {
+		keys, err := c.Keys(ctx, "*").Result()
+		if len(keys) != 4 {
+			t.Errorf("the keys are %v", keys)
+		}
+		for _, key := range keys {
+			if ttl := c.TTL(ctx, key).Val(); ttl <= 0 || ttl > time.Hour {
+				t.Errorf("%s ends in %s", key, ttl)
+			}
+		}
+		return err
+	})
+	must(t, err)
+}
+
+func TestRow64ARedisThatIsAwayIsNoStore(t *testing.T) {
+	server := testenv.StartRedis(t)
+	s := session.NewRedis(connect(t, server.Addr), "test")
+	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
+	server.Kill()
+	if got, err := s.Get(t.Context(), "a", time.Minute); err == nil || got != nil {
+		t.Errorf("it gave %v, %v", got, err)
+	}
+	if first, err := s.Once(t.Context(), "n", time.Minute); err == nil || first {
+		t.Errorf("a name was seen: %v, %v", first, err)
+	}
+	if _, ok, err := s.Lock(t.Context(), "a", time.Minute); err == nil || ok {
+		t.Errorf("a lock was given: %v, %v", ok, err)
+	}
+}
+
+func TestASessionIsOneRoundTrip(t *testing.T) {
+	r := connect(t, testenv.StartRedis(t).Addr)
+	s := session.NewRedis(r, "test")
+	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
+	commands := func() (n int) {
+		err := r.Do(t.Context(), func(ctx context.Context, c redis.UniversalClient) error {
+			text, err := c.Info(ctx, "stats").Result()
+			for line := range strings.Lines(text) {
+				if v, ok := strings.CutPrefix(line, "total_commands_processed:"); ok {
+					n, err = strconv.Atoi(strings.TrimSpace(v))
+				}
+			}
+			return err
+		})
+		must(t, err)
+		return n
+	}
+	before := commands()
+	k := session.NewKeeper(nil, s, "c", nil)
+	for range 10 {
+		if got, err := k.Find(t.Context(), session.Client{}, "a", time.Minute); got == nil || err != nil {
+			t.Fatal(got, err)
+		}
+	}
+	if n := commands() - before - 1; n != 10 { // the count itself is one
+		t.Errorf("10 requests are %d commands", n)
+	}
+}

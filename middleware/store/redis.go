@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// ErrAway says that Redis counts as away and was not asked.
+var ErrAway = errors.New("redis is away")
+
+const (
+	// failuresToAway in a row make Redis count as away. One alone may be a
+	// pause of this process; calls under way at once fail together, so three
+	// take no longer than one timeout under load.
+	failuresToAway = 3
+	// probeEvery is how often a Redis that is away is asked whether it is
+	// back: well below the second within which it must be used again.
+	probeEvery = 100 * time.Millisecond
+)
+
+// Redis is a shared store that may be away. Safe for concurrent use.
+type Redis struct {
+	client   redis.UniversalClient
+	log      *slog.Logger
+	timeout  time.Duration
+	failures atomic.Int32
+	away     atomic.Bool
+	wake     chan struct{} // tells Run that Redis went away
+}
+
+// New makes a store; it connects when it is first used. The errors name the
+// configuration keys.
+func New(cfg Config, log *slog.Logger) (*Redis, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	password, err := cfg.password()
+	if err != nil {
+		return nil, err
+	}
+	secure, err := cfg.TLS.client()
+	if err != nil {
+		return nil, err
+	}
+	dialTimeout := max(cfg.Timeout, 250*time.Millisecond)
+	client := redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs: cfg.addresses(), MasterName: cfg.SentinelMaster, IsClusterMode: cfg.Cluster,
+		Username: cfg.Username, Password: password, DB: cfg.DB, TLSConfig: secure,
+		// Only a context's deadline bounds a call to a server that stands
+		// still, and only where this is set.
+		ContextTimeoutEnabled: true,
+		MaxRetries:            -1, // a script that timed out may have run
+		DialTimeout:           dialTimeout,
+		DialerRetries:         1,
+		Dialer:                dial(&redis.Options{DialTimeout: dialTimeout, TLSConfig: secure}),
+		ReadTimeout:           cfg.Timeout, WriteTimeout: cfg.Timeout, PoolTimeout: cfg.Timeout,
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	return &Redis{client: client, log: log, timeout: cfg.Timeout, wake: make(chan struct{}, 1)}, nil
+}
+
+// Run notices when a Redis that was away is back, until ctx ends; then it
+// closes the connections.
+func (r *Redis) Run(ctx context.Context) error {
+	defer func() { _ = r.client.Close() }()
+	ticker := time.NewTicker(probeEvery)
+	ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+			ticker.Reset(probeEvery)
+		case <-ticker.C:
+			if r.probe(ctx) {
+				ticker.Stop()
+				r.failures.Store(0)
+				r.away.Store(false)
+				r.log.Info("redis is back")
+			}
+		}
+	}
+}
+
+// probe says whether Redis answers and takes writes: a replica that is still
+// to be promoted answers, and refuses what the gateway needs.
+func (r *Redis) probe(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, max(r.timeout, 250*time.Millisecond))
+	defer cancel()
+	return r.client.Set(ctx, "sluice:probe", 1, time.Minute).Err() == nil
+}
+
+// Away says whether Redis counts as away.
+func (r *Redis) Away() bool { return r.away.Load() }
+
+// Do calls f with a client and a context that ends after Config.Timeout. It
+// returns ErrAway without calling f while Redis counts as away. An answer of
+// Redis's own that is no sign of its health (redis.Nil, a script's error)
+// comes back as it is.
+func (r *Redis) Do(ctx context.Context, f func(ctx context.Context, c redis.UniversalClient) error) error {
+	if r.away.Load() {
+		return ErrAway
+	}
+	bounded, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	err := f(bounded, r.client)
+	switch {
+	case err == nil, errors.Is(err, redis.Nil):
+		r.succeeded()
+		return err
+	case ctx.Err() != nil: // the caller left, which says nothing of Redis
+		return fmt.Errorf("ask redis: %w", ctx.Err())
+	case !unhealthy(err):
+		r.succeeded()
+		return fmt.Errorf("ask redis: %w", err)
+	}
+	r.failed(err)
+	return fmt.Errorf("ask redis: %w", err)
+}
+
+func (r *Redis) succeeded() {
+	if r.failures.Load() != 0 {
+		r.failures.Store(0)
+	}
+}
+
+func (r *Redis) failed(err error) {
+	if r.failures.Add(1) < failuresToAway || !r.away.CompareAndSwap(false, true) {
+		return
+	}
+	r.log.Warn("redis is away; plugins do what their on_store_error says", "error", err)
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// unhealthy says whether err means that Redis cannot be used now, rather
+// than that it did not like a command.
+func unhealthy(err error) bool {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return true // no answer: a timeout, a refused or broken connection
+	}
+	for _, state := range []func(error) bool{
+		redis.IsReadOnlyError, redis.IsLoadingError, redis.IsClusterDownError, redis.IsTryAgainError,
+		redis.IsMasterDownError, redis.IsMaxClientsError, redis.IsOOMError, redis.IsAuthError, redis.IsPermissionError,
+	} {
+		if state(err) {
+			return true
+		}
+	}
+	var network net.Error
+	return errors.As(err, &network)
+}
