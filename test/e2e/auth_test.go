@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -165,105 +164,24 @@ func TestOpaqueTokensOfARealIssuerAreAskedAbout(t *testing.T) {
 	g.eventually("the revoked token is refused", "/orders/1", func(a answer) bool { return a.Status == 401 }, bearer(token))
 }
 
-// volley sends requests of several kinds and compares each answer with what is
-// expected of its kind.
-type volley struct {
-	g       *guarded
-	client  *http.Client
-	stop    chan struct{}
-	workers sync.WaitGroup
-	kinds   map[string]*kind
-}
-
-// kind is one kind of token. Whoever changes what is expected waits for the
-// requests that began before.
-type kind struct {
-	mu    sync.RWMutex
-	want  int // 0 is anything
-	sent  atomic.Int64
-	wrong atomic.Int64
-	first atomic.Pointer[string]
-}
-
+// load sends requests with tokens.
 func (g *guarded) load(tokens map[string]func() string) *volley {
-	l := &volley{g: g, client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8}},
-		stop: make(chan struct{}), kinds: map[string]*kind{}}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
+	g.t.Cleanup(client.CloseIdleConnections)
+	kinds := map[string]func() (int, error){}
 	for name, token := range tokens {
-		k := &kind{}
-		l.kinds[name] = k
-		for range 3 {
-			l.workers.Go(func() { l.work(k, token) })
+		kinds[name] = func() (int, error) {
+			req, err := http.NewRequest(http.MethodGet, g.gateway.URL()+"/orders/1", nil)
+			if err != nil {
+				return 0, err
+			}
+			if token := token(); token != "" {
+				req.Header.Set("Authorization", "Bearer "+token)
+			}
+			return status(client, req)
 		}
 	}
-	return l
-}
-
-func (l *volley) work(k *kind, token func() string) {
-	for {
-		select {
-		case <-l.stop:
-			return
-		default:
-		}
-		k.mu.RLock()
-		got, err := l.send(token())
-		if k.want != 0 && got != k.want {
-			text := fmt.Sprintf("got %d, want %d (%v)", got, k.want, err)
-			k.first.CompareAndSwap(nil, &text)
-			k.wrong.Add(1)
-		}
-		k.mu.RUnlock()
-		k.sent.Add(1)
-	}
-}
-
-func (l *volley) send(token string) (int, error) {
-	req, err := http.NewRequest(http.MethodGet, l.g.gateway.URL()+"/orders/1", nil)
-	if err != nil {
-		return 0, err
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := l.client.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode, err
-}
-
-// expect says what requests of a kind get from now on; 0 is anything.
-func (l *volley) expect(name string, status int) {
-	k := l.kinds[name]
-	k.mu.Lock()
-	k.want = status
-	k.mu.Unlock()
-}
-
-// run waits until every kind has sent n more requests.
-func (l *volley) run(n int64) {
-	l.g.t.Helper()
-	for name, k := range l.kinds {
-		until := k.sent.Load() + n
-		testenv.Eventually(l.g.t, 60*time.Second, fmt.Sprintf("%d more requests with a %s token", n, name),
-			func() bool { return k.sent.Load() >= until })
-	}
-}
-
-// end stops the load and checks it.
-func (l *volley) end() {
-	l.g.t.Helper()
-	close(l.stop)
-	l.workers.Wait()
-	l.client.CloseIdleConnections()
-	for name, k := range l.kinds {
-		l.g.t.Logf("%s: %d requests, %d wrong", name, k.sent.Load(), k.wrong.Load())
-		if k.wrong.Load() > 0 {
-			l.g.t.Errorf("%s: %d of %d requests came out wrong; the first: %s", name, k.wrong.Load(), k.sent.Load(), *k.first.Load())
-		}
-	}
+	return startVolley(g.t, 3, kinds)
 }
 
 func TestPolicyChangesUnderLoadLetNobodyThroughAndShutNobodyOut(t *testing.T) {
