@@ -70,12 +70,12 @@ demo: build ## start all of it and print what to try; CHECK=1 tries it and exits
 
 .PHONY: drill
 drill: build ## break things under load and count the requests lost (ARGS=-help)
-	@bash scripts/tools.sh etcd consul
+	@bash scripts/tools.sh redis-server etcd consul
 	go run ./scripts/drill $(ARGS)
 
 .PHONY: bench
 bench: build ## measure propagation, lookup, rebuild and cost beside nginx (ARGS=-help)
-	@bash scripts/tools.sh nginx wrk etcd consul
+	@bash scripts/tools.sh nginx wrk redis-server etcd consul
 	go run ./scripts/bench $(ARGS)
 
 .PHONY: docker

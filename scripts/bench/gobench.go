@@ -18,11 +18,12 @@ type goResult map[string]float64
 func (r goResult) took() time.Duration { return time.Duration(r["ns/op"]) }
 
 // goBench runs Go benchmarks of one package and returns their results by
-// name, without the number of processors.
-func goBench(p *rig.Program, pkg, pattern string) map[string]goResult {
+// name, without the number of processors. args are further flags of go test.
+func goBench(p *rig.Program, pkg, pattern string, args ...string) map[string]goResult {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchmem", pkg).CombinedOutput()
+	args = append([]string{"test", "-run", "^$", "-bench", pattern, "-benchmem", pkg}, args...)
+	out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 	if err != nil {
 		p.Fatalf("go test -bench %s %s: %v\n%s", pattern, pkg, err, out)
 	}
@@ -96,29 +97,4 @@ func tableCost(p *rig.Program, _ settings) []figure {
 	return append(figures, figure{
 		measure: "memory", value: fmt.Sprintf("%.1f MB", mb), target: "≤ 100 MB", met: mb <= 100,
 	})
-}
-
-// absentPlugins is how many the chain benchmark has that its route does not
-// use.
-const absentPlugins = 20
-
-// partsCost runs the benchmarks of single parts of a request's walk. They
-// have no target.
-func partsCost(p *rig.Program, _ settings) []figure {
-	chain := goBench(p, "./middleware", "EngineForward$|ChainAbsentPlugins")
-	forward := goBench(p, "./proxy", "ForwardSmall")
-	pick := goBench(p, "./routing/balance", "Pick$/(round_robin|least_request|p2c)$/^10$/plain")
-	engine := result(p, chain, "EngineForward")
-	absent := result(p, chain, "ChainAbsentPlugins")
-	small := result(p, forward, "ForwardSmall")
-	figures := []figure{
-		{measure: "engine around a forwarder that costs nothing", value: fmt.Sprintf("%.0f ns, %s", engine["ns/op"], engine.allocs())},
-		{measure: "each plugin that a route does not use", value: fmt.Sprintf("%.1f ns", (absent["ns/op"]-engine["ns/op"])/absentPlugins)},
-		{measure: "forwarder with client and instance, 1 KiB", value: fmt.Sprintf("%.0f ns, %s", small["ns/op"], small.allocs())},
-	}
-	for _, kind := range []string{"round_robin", "least_request", "p2c"} {
-		r := result(p, pick, "Pick/"+kind+"/10/plain")
-		figures = append(figures, figure{measure: "pick of 10, " + kind, value: fmt.Sprintf("%.0f ns, %s", r["ns/op"], r.allocs())})
-	}
-	return figures
 }

@@ -43,6 +43,7 @@ func measurements() []measurement {
 		{"services", "1,000 services of 3 instances on one agent", servicesEffect},
 		{"table", "a table of 10,000 routes", tableCost},
 		{"micro", "single parts of a request's walk", partsCost},
+		{"policy", "the plugins that decide who may pass, and how much", policyCost},
 		{"cpu", "processor time per request beside nginx", cpuCost},
 	}
 }
