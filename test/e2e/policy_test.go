@@ -5,10 +5,12 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,6 +32,9 @@ type policy struct {
 	refused                int // what bad gets
 	// counts says that the first bad request still passes.
 	counts bool
+	// held is a path where requests last until the test ends: two are under
+	// way at each gateway once the plugin is there.
+	held string
 	// secure sends both over the https listener, with the certificates of
 	// "good" and "bad".
 	secure bool
@@ -116,16 +121,20 @@ func (p policy) route(config string) string {
 	if p.plugin == "acl" && config != "" { // somebody has to say who asks
 		plugins = strings.Replace(plugins, `{"acl"`, `{"api_key":{},"acl"`, 1)
 	}
-	return fmt.Sprintf(`{"path":"/%s/*","respond":{"status":200}%s}`, p.plugin, plugins)
+	answer := `"respond":{"status":200}`
+	if p.held != "" {
+		answer = `"service":"decides"`
+	}
+	return fmt.Sprintf(`{"path":"/%s/*",%s%s}`, p.plugin, answer, plugins)
 }
 
 func header(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
-// policies lists the plugins that refuse requests. session and max_in_flight,
-// which need more than one request each, have tests of their own.
-func (s *policySite) policies() []policy {
+// policies lists the plugins that refuse requests, and services for them.
+// session, whose good requests begin with a login, has tests of its own.
+func (s *policySite) policies() (all []policy, services map[string]string) {
 	t := s.t
 	dir := t.TempDir()
 	file := func(name, text string) string {
@@ -145,7 +154,17 @@ func (s *policySite) policies() []policy {
 	if err != nil {
 		t.Fatal(err)
 	}
+	over := make(chan struct{})
 	decides := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/max_in_flight/held":
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			<-over
+			return
+		case "/max_in_flight/x":
+			return
+		}
 		if r.URL.Path == "/introspect" {
 			fmt.Fprintf(w, `{"active":%t}`, r.FormValue("token") == "good")
 			return
@@ -154,7 +173,7 @@ func (s *policySite) policies() []policy {
 			w.WriteHeader(http.StatusForbidden)
 		}
 	}))
-	t.Cleanup(decides.Close)
+	t.Cleanup(func() { close(over); decides.Close() })
 	secretFile, users := file("secret", secret), file("users", "eve:"+string(hash)+"\n")
 	basic := func(password string) func(*http.Request) {
 		return func(r *http.Request) { r.SetBasicAuth("eve", password) }
@@ -170,6 +189,7 @@ func (s *policySite) policies() []policy {
 	asks := func(more string) string {
 		return fmt.Sprintf(`{"url":%q,"client_id":"gw","client_secret_file":%q%s}`, decides.URL+"/introspect", secretFile, more)
 	}
+	services = map[string]string{"/sluice/services/decides": fmt.Sprintf(`{"url":%q}`, decides.URL)}
 	return []policy{
 		{plugin: "ip_filter", added: `{"deny":["203.0.113.0/24"]}`, changed: `{"deny":["203.0.113.7","198.51.100.0/24"]}`,
 			broken: `{"deny":["203.0.113.7/24"]}`, bad: header("X-Forwarded-For", "203.0.113.7"), refused: 403},
@@ -200,6 +220,29 @@ func (s *policySite) policies() []policy {
 		{plugin: "rate_limit", added: `{"limits":[{"requests":1,"per":"day"}],"key":"header:X-Who"}`,
 			changed: `{"limits":[{"requests":1,"per":"day"},{"requests":9,"per":"second"}],"key":"header:X-Who"}`, broken: `{"limits":[{"requests":1}]}`,
 			good: func(r *http.Request) { r.Header.Set("X-Who", r.Header.Get("X-Forwarded-For")) }, bad: header("X-Who", "bad"), refused: 429, counts: true},
+		{plugin: "max_in_flight", added: `{"requests":2,"key":"header:X-Who"}`, changed: `{"requests":1,"key":"header:X-Who"}`,
+			broken: `{"requests":0}`, good: func(r *http.Request) { r.Header.Set("X-Who", r.Header.Get("X-Forwarded-For")) },
+			bad: header("X-Who", "bad"), refused: 429, held: "/max_in_flight/held"},
+	}, services
+}
+
+// hold sends two requests of a bad one's to each gateway, which last.
+func (s *policySite) hold(p policy) {
+	s.t.Helper()
+	for _, g := range slices.Repeat(s.gateways, 2) {
+		testenv.Eventually(s.t, wait, "a request is under way at "+g.Name, func() bool {
+			req, err := http.NewRequest(http.MethodPost, g.URL()+p.held, nil)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			p.bad(req)
+			resp, err := s.client.Do(req)
+			if err != nil {
+				return false
+			}
+			s.t.Cleanup(func() { _ = resp.Body.Close() })
+			return resp.StatusCode == http.StatusOK // else another bad one was
+		})
 	}
 }
 
@@ -208,7 +251,8 @@ func TestEveryPolicyComesChangesBreaksAndGoesUnderLoad(t *testing.T) {
 	docs := map[string]string{
 		"/sluice/consumers/good": consumerOf("good", "gold"), "/sluice/consumers/plain": consumerOf("plain", "iron"),
 	}
-	all := s.policies()
+	all, services := s.policies()
+	maps.Copy(docs, services)
 	kinds := map[string]func() (int, error){}
 	every := func(config func(policy) string) {
 		t.Helper()
@@ -232,6 +276,9 @@ func TestEveryPolicyComesChangesBreaksAndGoesUnderLoad(t *testing.T) {
 	}
 	every(func(p policy) string { return p.added })
 	for _, p := range all {
+		if p.held != "" {
+			s.hold(p)
+		}
 		if p.counts {
 			for i := range s.gateways {
 				testenv.Eventually(t, wait, fmt.Sprintf("%s counts at gateway %d", p.plugin, i+1), func() bool {
