@@ -1,8 +1,6 @@
 package middleware_test
 
 import (
-	"context"
-	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -11,31 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-gateway/sluice/middleware/plugintest"
-	"github.com/sluice-gateway/sluice/middleware/store"
+	"github.com/sluice-gateway/sluice/middleware/store/storetest"
 	"github.com/sluice-gateway/sluice/test/testenv"
 )
-
-// sharedStore makes a gateway's store on a Redis. The test's end closes it.
-func sharedStore(t testing.TB, address string) *store.Redis {
-	t.Helper()
-	cfg := store.Default()
-	cfg.Address = address
-	cfg.Timeout = 500 * time.Millisecond // the machine may be busy
-	r, err := store.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	return r
-}
 
 // onRedis limits to 20 a fixed window of ten months, so that none ends within
 // a test.
@@ -49,8 +25,8 @@ func onRedis(onError string, more ...any) plugintest.Config {
 
 func TestGatewaysOnOneRedisCountTogether(t *testing.T) {
 	server := testenv.StartRedis(t)
-	one := plugintest.Start(t, plugintest.Case{Plugins: onRedis("deny"), Redis: sharedStore(t, server.Addr)})
-	two := plugintest.Start(t, plugintest.Case{Plugins: onRedis("deny"), Redis: sharedStore(t, server.Addr)})
+	one := plugintest.Start(t, plugintest.Case{Plugins: onRedis("deny"), Redis: storetest.Open(t, server.Addr, 500*time.Millisecond)})
+	two := plugintest.Start(t, plugintest.Case{Plugins: onRedis("deny"), Redis: storetest.Open(t, server.Addr, 500*time.Millisecond)})
 	through := 0
 	for range 30 {
 		through += passed(t, one, 1, "192.0.2.1") + passed(t, two, 1, "192.0.2.1")
@@ -92,7 +68,7 @@ func TestWhileRedisIsAwayOnStoreErrorDecides(t *testing.T) {
 			t.Run(o.name+", "+c.onError, func(t *testing.T) {
 				t.Parallel() // each waits for its own Redis
 				server := testenv.StartRedis(t)
-				shared := sharedStore(t, server.Addr)
+				shared := storetest.Open(t, server.Addr, 500*time.Millisecond)
 				g := plugintest.Start(t, plugintest.Case{Plugins: onRedis(c.onError), Redis: shared})
 				if n := passed(t, g, 50, "192.0.2.1"); n != 20 {
 					t.Fatalf("%d passed, want 20", n)
@@ -131,7 +107,7 @@ func TestWhileRedisIsAwayOnStoreErrorDecides(t *testing.T) {
 
 func TestEachGatewayHasItsPartWhileRedisIsAway(t *testing.T) {
 	server := testenv.StartRedis(t)
-	g := plugintest.Start(t, plugintest.Case{Plugins: onRedis("local", "gateways", 3), Redis: sharedStore(t, server.Addr)})
+	g := plugintest.Start(t, plugintest.Case{Plugins: onRedis("local", "gateways", 3), Redis: storetest.Open(t, server.Addr, 500*time.Millisecond)})
 	server.Kill()
 	if n := passed(t, g, 50, "192.0.2.1"); n != 6 {
 		t.Errorf("%d passed, want a third of 20", n)
@@ -147,7 +123,7 @@ func TestR4AReplicaThatIsPromotedCountsForAll(t *testing.T) {
 	replica := testenv.StartRedis(t, "--replicaof", host, port)
 	direct := redis.NewClient(&redis.Options{Addr: replica.Addr})
 	defer direct.Close()
-	before := plugintest.Start(t, plugintest.Case{Plugins: onRedis("local"), Redis: sharedStore(t, primary.Addr)})
+	before := plugintest.Start(t, plugintest.Case{Plugins: onRedis("local"), Redis: storetest.Open(t, primary.Addr, 500*time.Millisecond)})
 	if n := passed(t, before, 15, "192.0.2.1"); n != 15 {
 		t.Fatalf("%d passed, want 15", n)
 	}
@@ -156,7 +132,7 @@ func TestR4AReplicaThatIsPromotedCountsForAll(t *testing.T) {
 		return len(keys) == 1 && strings.HasSuffix(direct.Get(t.Context(), keys[0]).Val(), " 15")
 	})
 	// A gateway whose address already leads to the one that is to be promoted.
-	shared := sharedStore(t, replica.Addr)
+	shared := storetest.Open(t, replica.Addr, 500*time.Millisecond)
 	g := plugintest.Start(t, plugintest.Case{Plugins: onRedis("local"), Redis: shared})
 	if n := passed(t, g, 30, "192.0.2.1"); n != 20 || !shared.Away() {
 		t.Errorf("%d passed beside a replica, want 20 of its own; away: %v", n, shared.Away())
@@ -173,7 +149,7 @@ func TestR4AReplicaThatIsPromotedCountsForAll(t *testing.T) {
 
 func TestALimitMovesToRedisAndBackWhileServing(t *testing.T) {
 	server := testenv.StartRedis(t)
-	g := plugintest.Start(t, plugintest.Case{Plugins: onRedis("local", "store", "local"), Redis: sharedStore(t, server.Addr)})
+	g := plugintest.Start(t, plugintest.Case{Plugins: onRedis("local", "store", "local"), Redis: storetest.Open(t, server.Addr, 500*time.Millisecond)})
 	if n := passed(t, g, 30, "192.0.2.1"); n != 20 {
 		t.Errorf("%d passed here, want 20", n)
 	}

@@ -1,7 +1,6 @@
 package middleware
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/middleware/session"
 	"github.com/sluice-gateway/sluice/middleware/store"
+	"github.com/sluice-gateway/sluice/middleware/store/storetest"
 	"github.com/sluice-gateway/sluice/routing"
 	"github.com/sluice-gateway/sluice/test/testenv"
 )
@@ -77,18 +77,5 @@ func BenchmarkSessionInMemory(b *testing.B) { benchSession(b, nil) }
 
 // BenchmarkSessionInRedis is one round trip to a Redis beside it.
 func BenchmarkSessionInRedis(b *testing.B) {
-	cfg := store.Default()
-	cfg.Address, cfg.Timeout = testenv.StartRedis(b).Addr, time.Second
-	redis, err := store.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- redis.Run(ctx) }()
-	b.Cleanup(func() {
-		stop()
-		<-ended
-	})
-	benchSession(b, redis)
+	benchSession(b, storetest.Open(b, testenv.StartRedis(b).Addr, time.Second))
 }

@@ -3,7 +3,6 @@ package limit
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math"
 	"slices"
 	"strings"
@@ -14,30 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sluice-gateway/sluice/middleware/store"
+	"github.com/sluice-gateway/sluice/middleware/store/storetest"
 	"github.com/sluice-gateway/sluice/test/testenv"
 )
-
-// openStore makes a gateway's store on a Redis.
-func openStore(t testing.TB, address string) *store.Redis {
-	t.Helper()
-	cfg := store.Default()
-	cfg.Address = address
-	cfg.Timeout = time.Second // the machine may be busy
-	r, err := store.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	return r
-}
 
 // direct is a client of the test's own.
 func direct(t testing.TB, address string) *redis.Client {
@@ -58,7 +36,7 @@ func take(t testing.TB, s *Shared, key string) Decision {
 
 func TestSharedRulesAdmitWhatTheyHave(t *testing.T) {
 	server := testenv.StartRedis(t)
-	one, two := openStore(t, server.Addr), openStore(t, server.Addr)
+	one, two := storetest.Open(t, server.Addr, time.Second), storetest.Open(t, server.Addr, time.Second)
 	day := 24 * time.Hour
 	for _, rules := range [][]Rule{
 		{{Algorithm: TokenBucket, Requests: 7, Per: day, Burst: 7}},
@@ -103,7 +81,7 @@ func TestSharedRulesAdmitWhatTheyHave(t *testing.T) {
 }
 
 func TestARefusalTakesNothingFromTheOtherRules(t *testing.T) {
-	r := openStore(t, testenv.StartRedis(t).Addr)
+	r := storetest.Open(t, testenv.StartRedis(t).Addr, time.Second)
 	for _, a := range []Algorithm{TokenBucket, FixedWindow, SlidingWindow} {
 		narrow := Rule{Algorithm: a, Requests: 2, Per: 24 * time.Hour, Burst: 2}
 		wide := Rule{Algorithm: a, Requests: 5, Per: 365 * 24 * time.Hour, Burst: 5}
@@ -120,7 +98,7 @@ func TestARefusalTakesNothingFromTheOtherRules(t *testing.T) {
 
 func TestKeysShareASlotAndExpire(t *testing.T) {
 	server := testenv.StartRedis(t)
-	r, c := openStore(t, server.Addr), direct(t, server.Addr)
+	r, c := storetest.Open(t, server.Addr, time.Second), direct(t, server.Addr)
 	for _, a := range Algorithms() {
 		rules := Sort([]Rule{
 			{Algorithm: a, Requests: 5, Per: time.Second, Burst: 5, Queue: 5, MaxWait: time.Minute},
@@ -152,7 +130,7 @@ func TestKeysShareASlotAndExpire(t *testing.T) {
 
 func TestR7WhatIsNotOfOurMakingCountsAsNothing(t *testing.T) {
 	server := testenv.StartRedis(t)
-	r, c := openStore(t, server.Addr), direct(t, server.Addr)
+	r, c := storetest.Open(t, server.Addr, time.Second), direct(t, server.Addr)
 	for _, a := range Algorithms() {
 		rule := Rule{Algorithm: a, Requests: 5, Per: 24 * time.Hour, Burst: 5, Queue: 5, MaxWait: time.Minute}
 		s := NewShared(r, "scope", []Rule{rule})
@@ -181,7 +159,7 @@ func TestR7WhatIsNotOfOurMakingCountsAsNothing(t *testing.T) {
 
 func TestR2TheScriptIsSentAgainToARedisThatForgotIt(t *testing.T) {
 	server := testenv.StartRedis(t)
-	s := NewShared(openStore(t, server.Addr), "scope", []Rule{{Algorithm: FixedWindow, Requests: 100, Per: 300 * 24 * time.Hour}})
+	s := NewShared(storetest.Open(t, server.Addr, time.Second), "scope", []Rule{{Algorithm: FixedWindow, Requests: 100, Per: 300 * 24 * time.Hour}})
 	c := direct(t, server.Addr)
 	for i := range 3 {
 		if d := take(t, s, "a"); d.Remaining != 99-i {
@@ -195,7 +173,7 @@ func TestR2TheScriptIsSentAgainToARedisThatForgotIt(t *testing.T) {
 
 func TestR3ARequestThatTimedOutIsCountedOnceAtMost(t *testing.T) {
 	server := testenv.StartRedis(t)
-	r := openStore(t, server.Addr)
+	r := storetest.Open(t, server.Addr, time.Second)
 	s := NewShared(r, "scope", []Rule{{Algorithm: FixedWindow, Requests: 1000, Per: 300 * 24 * time.Hour}})
 	testenv.Eventually(t, 10*time.Second, "redis answers", func() bool {
 		_, err := s.Take(t.Context(), []byte("warm"))
@@ -252,7 +230,7 @@ func hammer(t *testing.T, limiters []*Shared, d time.Duration) (all []pass, end 
 
 func TestR6TwoLimitersOnOneRedisAdmitTheLimitTogether(t *testing.T) {
 	server := testenv.StartRedis(t)
-	stores := []*store.Redis{openStore(t, server.Addr), openStore(t, server.Addr)}
+	stores := []*store.Redis{storetest.Open(t, server.Addr, time.Second), storetest.Open(t, server.Addr, time.Second)}
 	const limit, per = 100, time.Second
 	for _, rule := range []Rule{
 		{Algorithm: FixedWindow, Requests: limit, Per: per},
@@ -320,7 +298,7 @@ func wholeWindows(t *testing.T, all []pass, begin, end time.Time, per time.Durat
 }
 
 func BenchmarkSharedTake(b *testing.B) {
-	r := openStore(b, testenv.StartRedis(b).Addr)
+	r := storetest.Open(b, testenv.StartRedis(b).Addr, time.Second)
 	for _, rules := range [][]Rule{
 		{{Algorithm: TokenBucket, Requests: 1e6, Per: time.Second, Burst: 1e6}},
 		{{Algorithm: TokenBucket, Requests: 1e6, Per: time.Second, Burst: 1e6}, {Algorithm: TokenBucket, Requests: 1e9, Per: time.Hour, Burst: 1e9}},

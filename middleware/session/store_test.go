@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"reflect"
 	"strconv"
 	"strings"
@@ -15,37 +14,17 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluice-gateway/sluice/middleware/session"
-	"github.com/sluice-gateway/sluice/middleware/store"
+	"github.com/sluice-gateway/sluice/middleware/store/storetest"
 	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func connect(t *testing.T, address string) *store.Redis {
-	t.Helper()
-	cfg := store.Default()
-	cfg.Address, cfg.Timeout = address, time.Second
-	r, err := store.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	return r
-}
-
 // stores are all there are; what holds for one holds for the other.
 func stores(t *testing.T, f func(t *testing.T, s session.Store)) {
 	t.Run("memory", func(t *testing.T) { f(t, session.NewMemory()) })
 	t.Run("redis", func(t *testing.T) {
-		f(t, session.NewRedis(connect(t, testenv.StartRedis(t).Addr), "test"))
+		f(t, session.NewRedis(storetest.Open(t, testenv.StartRedis(t).Addr, time.Second), "test"))
 	})
 }
 
@@ -168,7 +147,7 @@ func TestOnlyOneHoldsALock(t *testing.T) {
 }
 
 func TestR7AValueThatIsNoSessionIsNone(t *testing.T) {
-	r := connect(t, testenv.StartRedis(t).Addr)
+	r := storetest.Open(t, testenv.StartRedis(t).Addr, time.Second)
 	s := session.NewRedis(r, "test")
 	for _, value := range []string{"", "{", "null", "[]", `{"sub":1}`, `{"sub":"a"}`, `{"v":2,"who":"a"}`, "\x00\xff"} {
 		err := r.Do(t.Context(), func(ctx context.Context, c redis.UniversalClient) error {
@@ -181,7 +160,7 @@ func TestR7AValueThatIsNoSessionIsNone(t *testing.T) {
 }
 
 func TestSessionsInRedisEndByThemselves(t *testing.T) {
-	r := connect(t, testenv.StartRedis(t).Addr)
+	r := storetest.Open(t, testenv.StartRedis(t).Addr, time.Second)
 	s := session.NewRedis(r, "test")
 	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
 	_, err := s.Once(t.Context(), "n", time.Minute)
@@ -206,7 +185,7 @@ func TestSessionsInRedisEndByThemselves(t *testing.T) {
 
 func TestRow64ARedisThatIsAwayIsNoStore(t *testing.T) {
 	server := testenv.StartRedis(t)
-	s := session.NewRedis(connect(t, server.Addr), "test")
+	s := session.NewRedis(storetest.Open(t, server.Addr, time.Second), "test")
 	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
 	server.Kill()
 	if got, err := s.Get(t.Context(), "a", time.Minute); err == nil || got != nil {
@@ -221,7 +200,7 @@ func TestRow64ARedisThatIsAwayIsNoStore(t *testing.T) {
 }
 
 func TestASessionIsOneRoundTrip(t *testing.T) {
-	r := connect(t, testenv.StartRedis(t).Addr)
+	r := storetest.Open(t, testenv.StartRedis(t).Addr, time.Second)
 	s := session.NewRedis(r, "test")
 	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
 	commands := func() (n int) {

@@ -12,30 +12,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluice-gateway/sluice/middleware/store"
+	"github.com/sluice-gateway/sluice/middleware/store/storetest"
 	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func start(t *testing.T, address string) *store.Redis {
-	t.Helper()
-	cfg := store.Default()
-	cfg.Address = address
-	r, err := store.New(cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	return r
-}
 
 func ping(r *store.Redis) error {
 	return r.Do(context.Background(), func(ctx context.Context, c redis.UniversalClient) error { return c.Ping(ctx).Err() })
@@ -48,7 +29,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 
 func TestR1AFrozenRedisIsLeftAloneUntilItIsBack(t *testing.T) {
 	server := testenv.StartRedis(t)
-	r := start(t, server.Addr)
+	r := storetest.Open(t, server.Addr, 0)
 	eventually(t, "it answers", func() bool { return ping(r) == nil })
 	server.Freeze()
 	tries := 0
@@ -71,7 +52,7 @@ func TestR1AFrozenRedisIsLeftAloneUntilItIsBack(t *testing.T) {
 
 func TestR2ADeadRedisIsUsedAgainOnceItIsBack(t *testing.T) {
 	server := testenv.StartRedis(t)
-	r := start(t, server.Addr)
+	r := storetest.Open(t, server.Addr, 0)
 	eventually(t, "it answers", func() bool { return ping(r) == nil })
 	server.Kill()
 	eventually(t, "it counts as away", func() bool { return errors.Is(ping(r), store.ErrAway) })
@@ -80,7 +61,7 @@ func TestR2ADeadRedisIsUsedAgainOnceItIsBack(t *testing.T) {
 }
 
 func TestWhatRedisSaysOfACommandIsNoSignOfItsHealth(t *testing.T) {
-	r := start(t, testenv.StartRedis(t).Addr)
+	r := storetest.Open(t, testenv.StartRedis(t).Addr, 0)
 	for range 10 {
 		err := r.Do(context.Background(), func(ctx context.Context, c redis.UniversalClient) error {
 			return c.Do(ctx, "NOSUCHCOMMAND").Err()
