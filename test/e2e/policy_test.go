@@ -123,7 +123,7 @@ func (p policy) route(config string) string {
 	}
 	answer := `"respond":{"status":200}`
 	if p.held != "" {
-		answer = `"service":"decides"`
+		answer = `"service":"decides","timeout":"0s"`
 	}
 	return fmt.Sprintf(`{"path":"/%s/*",%s%s}`, p.plugin, answer, plugins)
 }
@@ -229,6 +229,7 @@ func (s *policySite) policies() (all []policy, services map[string]string) {
 // hold sends two requests of a bad one's to each gateway, which last.
 func (s *policySite) hold(p policy) {
 	s.t.Helper()
+	client := &http.Client{Transport: s.client.Transport} // without a timeout
 	for _, g := range slices.Repeat(s.gateways, 2) {
 		testenv.Eventually(s.t, wait, "a request is under way at "+g.Name, func() bool {
 			req, err := http.NewRequest(http.MethodPost, g.URL()+p.held, nil)
@@ -236,7 +237,7 @@ func (s *policySite) hold(p policy) {
 				s.t.Fatal(err)
 			}
 			p.bad(req)
-			resp, err := s.client.Do(req)
+			resp, err := client.Do(req)
 			if err != nil {
 				return false
 			}
