@@ -83,6 +83,7 @@ func newGateway(cfg configs.Config, log *slog.Logger) (*gateway, error) {
 	gw.events = admin.NewEvents()
 	pool := balance.NewPool(balance.WithObserver(gw.metrics))
 	if cfg.Redis.Address != "" {
+		store.LogTo(log)
 		if gw.redis, err = store.New(cfg.Redis, log); err != nil {
 			return nil, fmt.Errorf("configuration: %w", err)
 		}

@@ -2,6 +2,7 @@ package limit
 
 import (
 	"context"
+	"log/slog"
 	"fmt"
 	"math"
 	"slices"
@@ -312,5 +313,40 @@ func BenchmarkSharedTake(b *testing.B) {
 				take(b, s, "a")
 			}
 		})
+	}
+}
+
+func TestADecisionRunsOnACluster(t *testing.T) {
+	node := testenv.StartRedis(t, "--cluster-enabled", "yes")
+	if err := direct(t, node.Addr).ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := store.Default()
+	cfg.Address, cfg.Cluster, cfg.Timeout = node.Addr, true, time.Second
+	r, err := store.New(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	storetest.Run(t, r)
+	ask := func(s *Shared, key string) (d Decision, err error) {
+		return s.Take(context.Background(), []byte(key))
+	}
+	for _, a := range []Algorithm{TokenBucket, LeakyBucket, FixedWindow, SlidingWindow} {
+		s := NewShared(r, "cluster", Sort([]Rule{
+			{Algorithm: a, Requests: 3, Per: 8000 * time.Hour, Burst: 3, Queue: 2, MaxWait: time.Hour * 8000},
+			{Algorithm: a, Requests: 5, Per: 9000 * time.Hour, Burst: 5, Queue: 4, MaxWait: time.Hour * 8000},
+		}))
+		testenv.Eventually(t, 10*time.Second, "the cluster decides", func() bool { _, err := ask(s, "first"); return err == nil })
+		passed := 0
+		for range 10 {
+			if d, err := ask(s, "a"); err != nil {
+				t.Fatal(err)
+			} else if d.Allowed {
+				passed++
+			}
+		}
+		if passed != 3 {
+			t.Errorf("%s: %d passed, want 3", a, passed)
+		}
 	}
 }

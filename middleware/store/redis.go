@@ -162,3 +162,15 @@ func unhealthy(err error) bool {
 	var network net.Error
 	return errors.As(err, &network)
 }
+
+// LogTo has the client library write what it says of itself to log, at level
+// debug, instead of in lines of its own to standard error. It is one setting
+// for the whole process.
+func LogTo(log *slog.Logger) { redis.SetLogger(libraryLog{log}) }
+
+type libraryLog struct{ log *slog.Logger }
+
+// Printf implements the library's logger.
+func (l libraryLog) Printf(ctx context.Context, format string, args ...any) {
+	l.log.DebugContext(ctx, "redis client", "says", fmt.Sprintf(format, args...))
+}

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -53,4 +55,29 @@ func redisReady(addr string) error {
 		return fmt.Errorf("redis answered %q", line)
 	}
 	return nil
+}
+
+// StartSentinel runs a sentinel that knows primary by name and fails over to
+// one of its replicas once primary has been silent for half a second.
+func StartSentinel(t TB, name string, primary *Redis) *Redis {
+	t.Helper()
+	host, port, err := net.SplitHostPort(primary.Addr)
+	if err != nil {
+		t.Fatalf("split %s: %v", primary.Addr, err)
+	}
+	path := filepath.Join(t.TempDir(), "sentinel.conf")
+	r := &Redis{}
+	r.Server = launch(t, "sentinel", "redis-server", func(s *Server) {
+		own := FreePort(t)
+		r.Addr = loopback(own)
+		conf := fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nsentinel monitor %s %s %s 1\n"+
+			"sentinel down-after-milliseconds %s 500\nsentinel failover-timeout %s 5000\n",
+			own, filepath.Dir(path), name, host, port, name, name)
+		if err := os.WriteFile(path, []byte(conf), 0o600); err != nil { // it rewrites it
+			t.Fatalf("write the sentinel's configuration: %v", err)
+		}
+		s.args = []string{path, "--sentinel"}
+		s.ready = func() error { return redisReady(r.Addr) }
+	})
+	return r
 }

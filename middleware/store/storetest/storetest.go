@@ -23,6 +23,13 @@ func Open(t testing.TB, address string, timeout time.Duration) *store.Redis {
 	if err != nil {
 		t.Fatal(err)
 	}
+	Run(t, r)
+	return r
+}
+
+// Run runs a store until the test ends.
+func Run(t testing.TB, r *store.Redis) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
@@ -32,5 +39,4 @@ func Open(t testing.TB, address string, timeout time.Duration) *store.Redis {
 			t.Error(err)
 		}
 	})
-	return r
 }
