@@ -138,7 +138,7 @@ func parseFields(text string) (http.Header, error) {
 			return nil, errFolded
 		}
 		name, value, ok := strings.Cut(line, ":")
-		value = textproto.TrimString(value)
+		value = strings.Trim(value, " \t")
 		// A name with a space before the colon is none, RFC 9112 section 5.1.
 		if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
 			return nil, errField

@@ -213,6 +213,7 @@ func TestResponsesThatAreRefused(t *testing.T) {
 		{"a field without a colon", "HTTP/1.1 200 OK\r\nabc\r\n\r\n", errField},
 		{"a NUL in a value", "HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", errField},
 		{"a CR in a value", "HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", errField},
+		{"a CR at the end of a value", "HTTP/1.1 200 OK\r\nX: a\r\r\n\r\n", errField},
 		{"a NUL in a name", "HTTP/1.1 200 OK\r\nX\x00: a\r\n\r\n", errField},
 		{"two different lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc", errLengths},
 		{"the same length twice", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab", errLengths},
