@@ -20,7 +20,7 @@ var past = time.Unix(1, 0)
 // conn is a connection. One exchange owns it, or the pool.
 type conn struct {
 	nc      net.Conn
-	raw     syscall.RawConn // nil: no look at the socket
+	raw     syscall.RawConn // nil: there is no socket to look at
 	pool    *pool
 	address string
 	// interrupt makes every read and write fail from now on.
@@ -49,14 +49,11 @@ func newConn(nc net.Conn, p *pool, address string) *conn {
 	return c
 }
 
-// quiet reports whether the other side has neither closed the connection nor
-// sent anything unasked.
+// quiet reports whether the other side is known to have neither closed the
+// connection nor sent anything unasked.
 func (c *conn) quiet() bool {
-	if c.raw == nil {
-		return true
-	}
 	c.peeked = false
-	return c.raw.Control(c.look) == nil && c.peeked
+	return c.raw != nil && c.raw.Control(c.look) == nil && c.peeked
 }
 
 func (c *conn) close() {

@@ -2,5 +2,5 @@
 
 package wire
 
-// silent takes every connection for open: what it was shows when it is used.
-func silent(uintptr) bool { return true }
+// silent knows no way to look, so no connection is used twice.
+func silent(uintptr) bool { return false }

@@ -54,10 +54,15 @@ type outgoing struct{ bytes []byte }
 
 var outgoings = sync.Pool{New: func() any { return &outgoing{bytes: make([]byte, 0, 4<<10)} }}
 
+// maxKept bounds the buffers that are kept: the largest body with its head.
+const maxKept = 2 * MaxBody
+
 // free gives the buffer back.
 func (o *outgoing) free() {
-	o.bytes = o.bytes[:0]
-	outgoings.Put(o)
+	if cap(o.bytes) <= maxKept {
+		o.bytes = o.bytes[:0]
+		outgoings.Put(o)
+	}
 }
 
 // newOutgoing writes req with all of its body into a buffer. It closes the
