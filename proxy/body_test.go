@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+
+	"github.com/sluice-gateway/sluice/routing"
 )
 
 func TestRequestBody(t *testing.T) {
@@ -226,9 +228,17 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // BenchmarkForwardSmall is one keep-alive GET with 1 KiB through the
 // forwarder, over real connections; the figures include client and instance.
 func BenchmarkForwardSmall(b *testing.B) {
+	for _, engine := range []string{routing.EngineStd, routing.EngineFast} {
+		b.Run(engine, func(b *testing.B) { forwardSmall(b, engine) })
+	}
+}
+
+func forwardSmall(b *testing.B, engine string) {
 	body := bytes.Repeat([]byte("x"), 1024)
 	up := upstream(b, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(body) })
-	g := newRig(b, addrOf(up)).serve()
+	g := newRig(b, addrOf(up))
+	g.service.Upstream.Engine = engine
+	g.serve()
 	stop := make(chan struct{})
 	defer close(stop)
 	go func() {

@@ -67,6 +67,14 @@ func (t *Trip) Wrote() { t.state.Or(tripWrote) }
 // Answered records the first byte of an answer.
 func (t *Trip) Answered() { t.state.Or(tripAnswered) }
 
+// Informed hands an informational response over.
+func (t *Trip) Informed(code int, header http.Header) error {
+	if t.Inform == nil {
+		return nil
+	}
+	return t.Inform(code, header)
+}
+
 func (t *Trip) is(s uint32) bool { return t.state.Load()&s != 0 }
 
 // engineRetry is how long an engine that could not be made is not tried again.

@@ -10,7 +10,7 @@ import (
 
 // Config is what the forwarder can be told.
 type Config struct {
-	// NewEngine makes the client for one upstream; nil is NewStdEngine.
+	// NewEngine makes the client for one upstream; nil is NewEngine.
 	NewEngine func(routing.Upstream) (Engine, error)
 }
 
@@ -42,7 +42,7 @@ func New(cfg Config, log *slog.Logger, obs Observer) (*Forwarder, error) {
 		return nil, errors.New("make forwarder: a logger is needed")
 	}
 	if cfg.NewEngine == nil {
-		cfg.NewEngine = NewStdEngine
+		cfg.NewEngine = NewEngine
 	}
 	if obs == nil {
 		obs = noObserver{}

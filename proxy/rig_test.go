@@ -45,6 +45,10 @@ type rig struct {
 	done   chan routing.Exchange
 }
 
+// engineOfRigs is the engine that newRig's services ask for;
+// TestTheFastEngineToo changes it.
+var engineOfRigs = routing.EngineStd
+
 // newRig prepares a gateway for instances at the addresses; start it with
 // serve, after the test has set what it wants.
 func newRig(t testing.TB, addresses ...string) *rig {
@@ -60,7 +64,7 @@ func newRig(t testing.TB, addresses ...string) *rig {
 		route:  &routing.Route{Name: "r", ServiceName: "s", Retries: -1, Timeout: 20 * time.Second, Spec: &routing.RouteSpec{Path: "/*"}},
 		service: &routing.Service{
 			Name:     "s",
-			Upstream: routing.Upstream{Protocol: routing.ProtocolHTTP, Connect: 2 * time.Second},
+			Upstream: routing.Upstream{Protocol: routing.ProtocolHTTP, Engine: engineOfRigs, Connect: 2 * time.Second},
 			Retry:    routing.RetryPolicy{Attempts: 1, Connect: true, Reset: true, Timeout: true, BudgetPercent: 20},
 		},
 		done: make(chan routing.Exchange, 1024),

@@ -52,16 +52,7 @@ type stdEngine struct {
 // NewStdEngine makes an Engine over http.Transport. It reads the certificate
 // files that u names; an error says which one is wrong.
 func NewStdEngine(u routing.Upstream) (Engine, error) {
-	connect := u.Connect
-	if connect <= 0 {
-		connect = defaultConnect
-	}
-	dialer := &net.Dialer{
-		Timeout: connect,
-		KeepAliveConfig: net.KeepAliveConfig{
-			Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
-		},
-	}
+	dialer := newDialer(u)
 	protocols := new(http.Protocols)
 	ping := pingAfter
 	switch u.Protocol {
@@ -84,7 +75,7 @@ func NewStdEngine(u routing.Upstream) (Engine, error) {
 	t := &http.Transport{
 		Proxy:                  nil, // the environment does not decide where instances are
 		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    connect,
+		TLSHandshakeTimeout:    dialer.Timeout,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnsPerHost,
 		IdleConnTimeout:        idleConnTimeout,
@@ -109,6 +100,20 @@ func NewStdEngine(u routing.Upstream) (Engine, error) {
 		e.upgrades.Protocols.SetHTTP1(true)
 	}
 	return e, nil
+}
+
+// newDialer makes what connects to the instances of u.
+func newDialer(u routing.Upstream) *net.Dialer {
+	connect := u.Connect
+	if connect <= 0 {
+		connect = defaultConnect
+	}
+	return &net.Dialer{
+		Timeout: connect,
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
+		},
+	}
 }
 
 // secure tells the protocols that run over TLS.
@@ -181,10 +186,7 @@ func (t *tracer) got1xx(code int, header textproto.MIMEHeader) error {
 	if t.informed++; t.informed > maxInformational {
 		return errors.New("too many informational responses")
 	}
-	if t.trip.Inform == nil {
-		return nil
-	}
-	return t.trip.Inform(code, http.Header(header))
+	return t.trip.Informed(code, http.Header(header))
 }
 
 // rawConn is the body of a 101 response with the half-close of the

@@ -24,6 +24,7 @@ func decodeService(o *object) *ServiceSpec {
 
 		Protocol: o.choice("protocol", ProtocolHTTP, ProtocolHTTPS, ProtocolH2C, ProtocolGRPC, ProtocolGRPCS),
 		TLS:      child(o, "tls", "{ca_file: ca.pem}", decodeTLS),
+		Upstream: child(o, "upstream", "{engine: fast}", decodeUpstream),
 
 		Balance:  serviceBalance(o),
 		Sticky:   child(o, "sticky", "{cookie: instance}", decodeSticky),
@@ -74,6 +75,9 @@ func serviceRules(o *object, s *ServiceSpec) {
 	if s.TLS != nil && !secure {
 		o.fault("tls", "is only for the protocols https and grpcs; set protocol to one of them")
 	}
+	if u := s.Upstream; u != nil && u.Engine == EngineFast && (secure || s.Protocol != "" && s.Protocol != ProtocolHTTP) {
+		o.fault("upstream", "asks for the engine fast, which is only for the protocol http; leave it out, or change protocol")
+	}
 	if name, ok := strings.CutPrefix(s.OnEmpty, onEmptySubset); ok && len(s.Subsets) > 0 {
 		if _, named := s.Subsets[name]; !named {
 			o.fault("on_empty", "names the subset %s; subsets has %s", quoted(name), strings.Join(sortedKeys(s.Subsets), ", "))
@@ -118,6 +122,10 @@ func decodeTarget(o *object) *TargetSpec {
 		o.fault("address", "is missing; a target has an address such as 10.0.0.5:8080")
 	}
 	return t
+}
+
+func decodeUpstream(o *object) *UpstreamSpec {
+	return &UpstreamSpec{Engine: o.choice("engine", EngineFast, EngineStd)}
 }
 
 func decodeTLS(o *object) *TLSSpec {

@@ -16,12 +16,21 @@ const (
 	ProtocolGRPCS = "grpcs"
 )
 
+// Engines are the clients that speak to instances: one that works on the
+// request's own goroutine, for plain HTTP/1.1, and that of net/http.
+const (
+	EngineFast = "fast"
+	EngineStd  = "std"
+)
+
 // Upstream is how the instances of a service are connected to. It is
 // comparable: services with equal settings share connections.
 type Upstream struct {
 	Protocol string
-	TLS      TLSSpec
-	Connect  time.Duration
+	// Engine is EngineFast or EngineStd; "" is EngineStd.
+	Engine  string
+	TLS     TLSSpec
+	Connect time.Duration
 	// ResponseHeader bounds the wait for a response head after the request
 	// was written; 0 is none.
 	ResponseHeader time.Duration

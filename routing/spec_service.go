@@ -20,6 +20,8 @@ type ServiceSpec struct {
 	// Protocol to the instances: http (default), https, h2c, grpc (h2c), grpcs.
 	Protocol string   `json:"protocol,omitempty"`
 	TLS      *TLSSpec `json:"tls,omitempty"`
+	// Upstream says how the gateway speaks the protocol.
+	Upstream *UpstreamSpec `json:"upstream,omitempty"`
 
 	Balance *BalanceSpec          `json:"balance,omitempty"`
 	Sticky  *StickySpec           `json:"sticky,omitempty"`
@@ -139,6 +141,12 @@ type CircuitBreakerSpec struct {
 	MinRequests  int      `json:"min_requests,omitempty"`  // default 20
 	Window       Duration `json:"window,omitempty"`        // default 10s
 	OpenFor      Duration `json:"open_for,omitempty"`      // default 5s
+}
+
+// UpstreamSpec chooses the client that speaks to the instances.
+type UpstreamSpec struct {
+	// Engine is std (default) or fast, which is for the protocol http.
+	Engine string `json:"engine,omitempty"`
 }
 
 // TLSSpec is how https and grpcs instances are spoken to.

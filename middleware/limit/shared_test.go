@@ -2,8 +2,8 @@ package limit
 
 import (
 	"context"
-	"log/slog"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"

@@ -23,8 +23,9 @@ const loadConnections = 64
 type contender struct {
 	name, addr string
 	pid        int
-	cost       []float64 // processor microseconds for a request
-	rate       []float64 // requests per second
+	beside     *contender // the nginx it is compared with
+	cost       []float64  // processor microseconds for a request
+	rate       []float64  // requests per second
 }
 
 // cpuCost loads Sluice and nginx in turn, both in front of one nginx that
@@ -34,11 +35,15 @@ type contender struct {
 func cpuCost(p *rig.Program, set settings) []figure {
 	upstream := testenv.StartNginx(p, "access_log off;\nkeepalive_requests 1000000000;",
 		fmt.Sprintf("location / { return 200 %q; }", strings.Repeat("x", 1024)))
+	plain := peer(p, "nginx", upstream.Addr, "access_log off;")
+	logging := peer(p, "nginx, access log", upstream.Addr, fmt.Sprintf("access_log %s/access.log;", p.TempDir()))
 	all := []*contender{
-		peer(p, "nginx", upstream.Addr, "access_log off;"),
-		gateway(p, "sluice", upstream.Addr, false),
-		peer(p, "nginx, access log", upstream.Addr, fmt.Sprintf("access_log %s/access.log;", p.TempDir())),
-		gateway(p, "sluice, access log", upstream.Addr, true),
+		plain,
+		gateway(p, plain, "sluice, engine std", upstream.Addr, "std", false),
+		gateway(p, plain, "sluice, engine fast", upstream.Addr, "fast", false),
+		logging,
+		gateway(p, logging, "sluice, engine std, access log", upstream.Addr, "std", true),
+		gateway(p, logging, "sluice, engine fast, access log", upstream.Addr, "fast", true),
 	}
 	for _, c := range all {
 		c.round(p, time.Second) // connections and code are warm after it
@@ -52,8 +57,8 @@ func cpuCost(p *rig.Program, set settings) []figure {
 		}
 	}
 	var figures []figure
-	for i, c := range all {
-		cost, nginx := median(c.cost), median(all[i/2*2].cost)
+	for _, c := range all {
+		cost, nginx := median(c.cost), median(c.beside.cost)
 		figures = append(figures, figure{
 			measure: c.name,
 			value:   fmt.Sprintf("%.1f µs a request, %.2f × nginx, %.0f requests/s", cost, cost/nginx, median(c.rate)),
@@ -69,11 +74,13 @@ func peer(p *rig.Program, name, upstream, log string) *contender {
 		fmt.Sprintf("%s\nkeepalive_requests 1000000000;\nupstream origin { server %s; keepalive %d; keepalive_requests 1000000000; }",
 			log, upstream, loadConnections),
 		`location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ""; }`)
-	return &contender{name: name, addr: n.Addr, pid: n.Pid()}
+	c := &contender{name: name, addr: n.Addr, pid: n.Pid()}
+	c.beside = c
+	return c
 }
 
-// gateway is a Sluice whose one route leads to upstream.
-func gateway(p *rig.Program, name, upstream string, log bool) *contender {
+// gateway is a Sluice whose one route leads to upstream by the engine.
+func gateway(p *rig.Program, beside *contender, name, upstream, engine string, log bool) *contender {
 	dir := p.TempDir()
 	route := filepath.Join(dir, "routes", "origin.yaml")
 	if err := os.MkdirAll(filepath.Dir(route), 0o700); err != nil {
@@ -85,7 +92,7 @@ func gateway(p *rig.Program, name, upstream string, log bool) *contender {
 	}
 	for path, text := range map[string]string{
 		route:   "path: /*\nservice: origin\n",
-		service: fmt.Sprintf("targets: [{address: %q}]\n", upstream),
+		service: fmt.Sprintf("targets: [{address: %q}]\nupstream: {engine: %s}\n", upstream, engine),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			p.Fatalf("write a document: %v", err)
@@ -94,7 +101,7 @@ func gateway(p *rig.Program, name, upstream string, log bool) *contender {
 	g := testenv.StartGateway(p, testenv.GatewayOptions{
 		Extra: fmt.Sprintf("file:\n  path: %q\nlog:\n  access: %t\n", dir, log),
 	})
-	return &contender{name: name, addr: g.Addr, pid: g.Pid()}
+	return &contender{name: name, addr: g.Addr, pid: g.Pid(), beside: beside}
 }
 
 // round loads the proxy for d and notes what its requests cost.

@@ -13,11 +13,12 @@ import (
 // have no target.
 func partsCost(p *rig.Program, _ settings) []figure {
 	engine := result(p, goBench(p, "./middleware", "EngineForward$"), "EngineForward")
-	small := result(p, goBench(p, "./proxy", "ForwardSmall"), "ForwardSmall")
+	small := goBench(p, "./proxy", "ForwardSmall$")
 	pick := goBench(p, "./routing/balance", "Pick$/(round_robin|least_request|p2c)$/^10$/plain")
 	figures := []figure{
 		engine.plain("engine around a forwarder that costs nothing"),
-		small.plain("forwarder with client and instance, 1 KiB"),
+		result(p, small, "ForwardSmall/std").plain("forwarder with client and instance, 1 KiB, engine std"),
+		result(p, small, "ForwardSmall/fast").plain("the same, engine fast"),
 	}
 	for _, kind := range []string{"round_robin", "least_request", "p2c"} {
 		figures = append(figures, result(p, pick, "Pick/"+kind+"/10/plain").plain("pick of 10, "+kind))

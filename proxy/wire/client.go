@@ -1,0 +1,180 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Config says how connections are made and kept. Dial is needed.
+type Config struct {
+	// Dial makes a connection; it ends when the context does.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// ResponseHeader bounds the wait for a response's head once the request
+	// was written; 0 is none.
+	ResponseHeader time.Duration
+	// IdleTimeout is how long a connection is kept without a request.
+	IdleTimeout time.Duration
+	// IdlePerAddress bounds the connections kept for one address.
+	IdlePerAddress int
+	// MaxHead bounds a response's head, and its trailers, in bytes.
+	MaxHead int
+}
+
+// Trace is told how far a round trip came, on the goroutine that makes it.
+type Trace interface {
+	// Asked: the request is well formed and a connection is looked for. A
+	// second call means that all began anew, on a fresh connection.
+	Asked()
+	// Connected: there is one, which had served before or not.
+	Connected(reused bool)
+	// Wrote: something of the request may have left.
+	Wrote()
+	// Answered: the first byte of an answer came.
+	Answered()
+	// Informed takes an informational response other than 100 and 101; an
+	// error ends the round trip.
+	Informed(code int, header http.Header) error
+}
+
+// Client sends requests over connections that it keeps by address. Safe for
+// concurrent use. Without use it holds nothing but idle connections, which it
+// closes in time.
+type Client struct {
+	conf Config
+	pool pool
+}
+
+// New makes a Client.
+func New(conf Config) (*Client, error) {
+	if conf.Dial == nil || conf.IdleTimeout <= 0 || conf.IdlePerAddress <= 0 || conf.MaxHead <= 0 {
+		return nil, errors.New("make HTTP/1.1 client: a dial function and bounds above zero are needed")
+	}
+	c := &Client{conf: conf}
+	c.pool.timeout, c.pool.limit = conf.IdleTimeout, conf.IdlePerAddress
+	return c, nil
+}
+
+// CloseIdle closes connections that no request uses, and those in use once
+// they are free, until there is another request.
+func (c *Client) CloseIdle() { c.pool.closeIdle() }
+
+// RoundTrip sends req to req.URL.Host and returns the response. The request
+// must be one that Fits accepts. Its context bounds the exchange until the
+// response's body was read to the end or closed. The body is for one
+// goroutine at a time.
+//
+// A connection that had been idle and turns out closed before any byte of an
+// answer came is replaced once by a fresh one, if nothing was written or
+// replay says that req may run twice.
+func (c *Client) RoundTrip(req *http.Request, trace Trace, replay bool) (*http.Response, error) {
+	out, err := newOutgoing(req)
+	if err != nil {
+		return nil, err
+	}
+	defer out.free()
+	resp, err, stale := c.try(req, out, trace, true, replay)
+	if stale {
+		resp, err, _ = c.try(req, out, trace, false, false)
+	}
+	return resp, err
+}
+
+// try makes one exchange. stale reports that a kept connection failed in a
+// way that a fresh one may mend.
+func (c *Client) try(req *http.Request, out *outgoing, trace Trace, kept, replay bool) (resp *http.Response, err error, stale bool) {
+	ctx := req.Context()
+	trace.Asked()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx), false
+	}
+	cn, reused, err := c.connect(ctx, req.URL.Host, kept)
+	if err != nil {
+		return nil, err, false
+	}
+	trace.Connected(reused)
+	x := exchange{conn: cn, ctx: ctx, stop: context.AfterFunc(ctx, cn.interrupt)}
+	wrote, err := cn.nc.Write(out.bytes)
+	if wrote > 0 {
+		trace.Wrote()
+	}
+	if err == nil {
+		resp, err = x.answer(c, req, trace)
+	}
+	if err == nil {
+		return resp, nil, false
+	}
+	silent := !cn.answered
+	ended := ctx.Err() != nil
+	x.drop()
+	if ended {
+		return nil, context.Cause(ctx), false
+	}
+	timeout, isNet := errors.AsType[net.Error](err)
+	stale = reused && silent && (wrote == 0 || replay) && !(isNet && timeout.Timeout())
+	return nil, err, stale
+}
+
+// connect returns a kept connection, if there is one and it may be had, or a
+// fresh one.
+func (c *Client) connect(ctx context.Context, address string, kept bool) (cn *conn, reused bool, err error) {
+	if c.pool.closing.Load() {
+		c.pool.closing.Store(false)
+	}
+	if kept {
+		if cn := c.pool.get(address); cn != nil {
+			return cn, true, nil
+		}
+	}
+	nc, err := c.conf.Dial(ctx, address)
+	if err != nil {
+		return nil, false, err
+	}
+	return newConn(nc, &c.pool, address), false, nil
+}
+
+// exchange is the use of one connection for one request: from there on until
+// the response's body has ended, the context can interrupt the connection.
+type exchange struct {
+	conn *conn
+	ctx  context.Context
+	stop func() bool
+}
+
+// drop closes the connection.
+func (x *exchange) drop() {
+	x.stop()
+	x.conn.close()
+}
+
+// release keeps the connection for another request, if it is fit for one.
+func (x *exchange) release(reusable bool) {
+	if !x.stop() || !reusable || x.conn.buffered() > 0 {
+		// Where the interrupt may have come, it may also still be coming.
+		x.conn.close()
+		return
+	}
+	x.conn.pool.put(x.conn)
+}
+
+// expect bounds what is read next, the context apart; 0 lifts the bound.
+func (x *exchange) expect(d time.Duration) error {
+	if d == 0 && !x.conn.bounded {
+		return nil
+	}
+	x.conn.bounded = d != 0
+	var at time.Time
+	if d != 0 {
+		at = time.Now().Add(d)
+	}
+	if err := x.conn.nc.SetReadDeadline(at); err != nil {
+		return err
+	}
+	// An interrupt before this was undone by it; a later one stands.
+	if x.ctx.Err() != nil {
+		return context.Cause(x.ctx)
+	}
+	return nil
+}

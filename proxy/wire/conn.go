@@ -1,0 +1,105 @@
+package wire
+
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// readSize is the buffer a response's head and the start of its body are read
+// into; what is left of a body goes to the reader's own.
+const readSize = 4 << 10
+
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, readSize); return &b }}
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// conn is a connection. One exchange owns it, or the pool.
+type conn struct {
+	nc      net.Conn
+	raw     syscall.RawConn // nil: there is no socket to look at
+	pool    *pool
+	address string
+	// interrupt makes every read and write fail from now on.
+	interrupt func()
+
+	box      *[]byte // where buf goes back to; nil while idle
+	buf      []byte
+	r, w     int // buf[r:w] was read and not taken
+	answered bool
+	bounded  bool // a read deadline is set
+
+	idleSince time.Time
+	peeked    bool
+	look      func(fd uintptr)
+}
+
+func newConn(nc net.Conn, p *pool, address string) *conn {
+	c := &conn{nc: nc, pool: p, address: address}
+	c.interrupt = func() { _ = nc.SetDeadline(past) }
+	if s, ok := nc.(syscall.Conn); ok {
+		if raw, err := s.SyscallConn(); err == nil {
+			c.raw = raw
+			c.look = func(fd uintptr) { c.peeked = silent(fd) }
+		}
+	}
+	return c
+}
+
+// quiet reports whether the other side is known to have neither closed the
+// connection nor sent anything unasked.
+func (c *conn) quiet() bool {
+	c.peeked = false
+	return c.raw != nil && c.raw.Control(c.look) == nil && c.peeked
+}
+
+func (c *conn) close() {
+	c.nc.Close()
+	c.freeBuffer()
+}
+
+func (c *conn) buffered() int { return c.w - c.r }
+
+// fill reads more into the buffer, which grows up to limit bytes if what is
+// in it was not taken.
+func (c *conn) fill(limit int) error {
+	switch {
+	case c.box == nil:
+		c.box = readBuffers.Get().(*[]byte)
+		c.buf = *c.box
+	case c.r == c.w:
+		c.r, c.w = 0, 0
+	case c.w < len(c.buf):
+	case c.r > 0:
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+	case len(c.buf) >= limit:
+		return errTooLong
+	default:
+		larger := make([]byte, min(2*len(c.buf), max(limit, readSize)))
+		c.w = copy(larger, c.buf[:c.w])
+		c.buf = larger
+	}
+	n, err := c.nc.Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		c.answered = true
+		return nil
+	}
+	if err == nil {
+		return io.ErrNoProgress
+	}
+	return err
+}
+
+// freeBuffer gives the buffer back; an idle connection holds none.
+func (c *conn) freeBuffer() {
+	if c.box != nil {
+		readBuffers.Put(c.box)
+		c.box, c.buf = nil, nil
+	}
+	c.r, c.w = 0, 0
+}

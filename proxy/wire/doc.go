@@ -1,0 +1,22 @@
+// Package wire is an HTTP/1.1 client for plain TCP that serves each exchange
+// on the goroutine that asked for it: no connection has a reader or a writer
+// of its own.
+//
+// In: requests that Fits accepts; the head and a small body leave in one
+// write. Out: responses whose head was parsed once, strictly, and whose body
+// is streamed from the connection.
+//
+// What never changes:
+//   - A connection serves another request only after a response that ended
+//     where its framing says, with no byte behind it, and after a look at the
+//     socket has found it open and silent.
+//   - A response that can be read in two ways is an error, and its connection
+//     is closed.
+//   - A body that was cut short ends in an error, never in io.EOF.
+//   - When the request's context ends, whatever waits for the connection
+//     returns at once.
+//
+// The rules followed are RFC 9112 (message framing) and RFC 9110. Where those
+// let a recipient be lenient (a bare LF as line end, folded lines, repeated
+// equal lengths), this package is not.
+package wire
