@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // ServerConfig is how the proxy listeners treat connections. The zero value
@@ -72,17 +74,24 @@ func (c ServerConfig) validate() error {
 type Server struct {
 	http    *http.Server
 	limiter *limiter
+	keys    *keyring // nil without certificates
 }
 
 // NewServer makes a server for h. The errors name the configuration keys.
-// What clients do wrong goes to log at level debug.
-func NewServer(cfg ServerConfig, h http.Handler, log *slog.Logger) (*Server, error) {
+// What clients do wrong goes to log at level debug. reg takes the metrics of
+// the certificates; nil is nobody.
+func NewServer(cfg ServerConfig, h http.Handler, reg prometheus.Registerer, log *slog.Logger) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	tlsConfig, err := cfg.TLS.load()
+	keys, err := newKeyring(cfg.TLS, log)
 	if err != nil {
 		return nil, err
+	}
+	if keys != nil && reg != nil {
+		if err := reg.Register(keys); err != nil {
+			return nil, fmt.Errorf("register the metrics of certificates: %w", err)
+		}
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = connectionsFromFileLimit()
@@ -92,10 +101,10 @@ func NewServer(cfg ServerConfig, h http.Handler, log *slog.Logger) (*Server, err
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &Server{
+		keys:    keys,
 		limiter: newLimiter(cfg.MaxConnections, cfg.MaxConnectionsPerIP, unmapPrefixes(cfg.TrustedProxies)),
 		http: &http.Server{
 			Handler:           h,
-			TLSConfig:         tlsConfig,
 			ReadHeaderTimeout: cfg.ReadHeaderTimeout,
 			IdleTimeout:       cfg.IdleTimeout,
 			MaxHeaderBytes:    cfg.MaxHeaderBytes,
@@ -121,7 +130,7 @@ func NewServer(cfg ServerConfig, h http.Handler, log *slog.Logger) (*Server, err
 // needs a certificate. It counts against the server's connection limits
 // whichever listener a connection comes by.
 func (s *Server) Listen(ctx context.Context, address string, secure bool) (net.Listener, error) {
-	if secure && s.http.TLSConfig == nil {
+	if secure && s.keys == nil {
 		return nil, errors.New("listen.https: needs at least one entry in tls.certificates")
 	}
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true}}
@@ -131,9 +140,20 @@ func (s *Server) Listen(ctx context.Context, address string, secure bool) (net.L
 	}
 	limited := &limitedListener{Listener: ln, limiter: s.limiter, secure: secure}
 	if secure {
-		return tls.NewListener(limited, s.http.TLSConfig), nil
+		return tls.NewListener(limited, s.keys.listenerConfig()), nil
 	}
 	return limited, nil
+}
+
+// Run follows the files of TLS until ctx ends: a new certificate is shown from
+// the next handshake on, and no connection is closed for it.
+func (s *Server) Run(ctx context.Context) error {
+	if s.keys == nil {
+		<-ctx.Done()
+		return nil
+	}
+	s.keys.Run(ctx)
+	return nil
 }
 
 // Serve accepts connections from a listener that Listen returned, until
