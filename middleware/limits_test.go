@@ -134,7 +134,7 @@ func TestRow49SlowClientsDoNotKeepOthersOut(t *testing.T) {
 		w.sendRaw("x")
 		_, _ = io.Copy(io.Discard, w.r) // until the gateway closes it
 	}
-	eventually(t, "every place is given back", func() bool { return g.server.limiter.count() <= 1 })
+	eventually(t, "every place is given back", func() bool { return g.server.limiter.connections() <= 1 })
 }
 
 func TestRow50HeadersAreBoundedInBytesAndNumber(t *testing.T) {
@@ -178,7 +178,7 @@ func TestP12ConnectionsPastTheLimitAreShed(t *testing.T) {
 		t.Errorf("one too many got %d %q", got.StatusCode, got.Text)
 	}
 	_ = open[0].Close()
-	eventually(t, "a place is free", func() bool { return g.server.limiter.count() == 2 })
+	eventually(t, "a place is free", func() bool { return g.server.limiter.connections() == 2 })
 	if got, _ := g.exchange("GET / HTTP/1.1\nHost: a\n\n"); got.StatusCode != 200 {
 		t.Errorf("after one left, another got %d", got.StatusCode)
 	}
@@ -188,14 +188,19 @@ func TestRow43ConnectionsOfOneAddressAreBounded(t *testing.T) {
 	one, proxy := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.0.0.1")
 	l := newLimiter(5, 2, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
 	var got []bool
+	var places []*seat
 	for _, a := range []netip.Addr{one, one, one, proxy, proxy, proxy, proxy} {
-		got = append(got, l.admit(a))
+		p := l.enter(a)
+		if got = append(got, p != nil); p != nil {
+			places = append(places, p)
+		}
 	}
 	if want := "[true true false true true true false]"; fmt.Sprint(got) != want {
 		t.Errorf("admitted %v, want %v", got, want)
 	}
-	for _, a := range []netip.Addr{one, one, proxy, proxy, proxy} {
-		l.release(a)
+	for _, p := range places {
+		p.leave()
+		p.leave() // closing twice gives back one place
 	}
 	if l.open != 0 || len(l.byIP) != 0 {
 		t.Errorf("after all left: %d open, %v", l.open, l.byIP)
@@ -217,7 +222,7 @@ func TestP14SlowBodiesEndInTime(t *testing.T) {
 	for _, w := range slow {
 		wantRefusal(t, w.answer("POST"), http.StatusRequestTimeout, routing.CodeBadRequest)
 	}
-	eventually(t, "every place is given back", func() bool { return g.server.limiter.count() <= 1 })
+	eventually(t, "every place is given back", func() bool { return g.server.limiter.connections() <= 1 })
 }
 
 func TestRow14OverHTTP2(t *testing.T) {

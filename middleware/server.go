@@ -36,6 +36,10 @@ type ServerConfig struct {
 	// none. TrustedProxies are exempt: theirs are many clients'.
 	MaxConnectionsPerIP int
 	TrustedProxies      []netip.Prefix
+	// ProxyProtocol makes TrustedProxies begin each connection with a PROXY
+	// header, version 1 or 2, within ReadHeaderTimeout. The client that it
+	// names counts as the peer, for limits and for whose word is believed.
+	ProxyProtocol bool
 }
 
 // DefaultServerConfig is the configuration where nothing else is said.
@@ -66,6 +70,9 @@ func (c ServerConfig) validate() error {
 			errs = append(errs, errors.New(l.key+": must not be negative"))
 		}
 	}
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		errs = append(errs, errors.New("listen.proxy_protocol: needs trusted_proxies: from nobody else a PROXY header is read"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -74,7 +81,8 @@ func (c ServerConfig) validate() error {
 type Server struct {
 	http    *http.Server
 	limiter *limiter
-	keys    *keyring // nil without certificates
+	keys    *keyring       // nil without certificates
+	proxied *proxyProtocol // nil where no PROXY header is read
 }
 
 // NewServer makes a server for h. The errors name the configuration keys.
@@ -100,8 +108,13 @@ func NewServer(cfg ServerConfig, h http.Handler, reg prometheus.Registerer, log 
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
+	var proxied *proxyProtocol
+	if cfg.ProxyProtocol {
+		proxied = &proxyProtocol{timeout: cfg.ReadHeaderTimeout, log: log}
+	}
 	return &Server{
 		keys:    keys,
+		proxied: proxied,
 		limiter: newLimiter(cfg.MaxConnections, cfg.MaxConnectionsPerIP, unmapPrefixes(cfg.TrustedProxies)),
 		http: &http.Server{
 			Handler:           h,
@@ -138,7 +151,7 @@ func (s *Server) Listen(ctx context.Context, address string, secure bool) (net.L
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
-	limited := &limitedListener{Listener: ln, limiter: s.limiter, secure: secure}
+	limited := &limitedListener{Listener: ln, limiter: s.limiter, secure: secure, proxied: s.proxied}
 	if secure {
 		return tls.NewListener(limited, s.keys.listenerConfig()), nil
 	}
