@@ -49,14 +49,18 @@ type Listen struct {
 	HTTPS string `mapstructure:"https"`
 	// HTTP3 is refused by this version.
 	HTTP3 bool `mapstructure:"http3"`
+	// ProxyProtocol makes TrustedProxies begin each connection with a PROXY
+	// header.
+	ProxyProtocol bool `mapstructure:"proxy_protocol"`
 }
 
 // TLS is what listen.https shows and demands.
 type TLS struct {
 	Certificates []Certificate `mapstructure:"certificates"`
-	// ClientCAFile, where set, makes every client show a certificate that
-	// it signed.
+	// ClientCAFile, where set, must have signed what clients show.
 	ClientCAFile string `mapstructure:"client_ca_file"`
+	// ClientAuth says whether they have to show one: require, optional.
+	ClientAuth string `mapstructure:"client_auth"`
 }
 
 // Certificate is a certificate chain and its key, both PEM files.
@@ -149,6 +153,7 @@ type Tracing struct {
 func Default() Config {
 	return Config{
 		Listen:     Listen{HTTP: ":8080"},
+		TLS:        TLS{ClientAuth: middleware.ClientAuthRequire},
 		Admin:      Admin{Listen: "127.0.0.1:8081"},
 		HealthPath: "/health",
 		Consul:     Consul{Config: consul.Default(), Register: true},
@@ -200,7 +205,7 @@ func (c Config) Engine() middleware.Config {
 // Server is the part of the settings that the proxy listeners need.
 func (c Config) Server() middleware.ServerConfig {
 	s := middleware.ServerConfig{
-		TLS:                 middleware.TLSConfig{ClientCAFile: c.TLS.ClientCAFile},
+		TLS:                 middleware.TLSConfig{ClientCAFile: c.TLS.ClientCAFile, ClientAuth: c.TLS.ClientAuth},
 		ReadHeaderTimeout:   c.Limits.ReadHeaderTimeout,
 		IdleTimeout:         c.Limits.IdleTimeout,
 		MaxHeaderBytes:      c.Limits.MaxHeaderBytes,
@@ -208,6 +213,7 @@ func (c Config) Server() middleware.ServerConfig {
 		MaxConnections:      c.Limits.MaxConnections,
 		MaxConnectionsPerIP: c.Limits.MaxConnectionsPerIP,
 		TrustedProxies:      c.proxies(),
+		ProxyProtocol:       c.Listen.ProxyProtocol,
 	}
 	for _, f := range c.TLS.Certificates {
 		s.TLS.Certificates = append(s.TLS.Certificates, middleware.CertificateFiles{CertFile: f.CertFile, KeyFile: f.KeyFile})

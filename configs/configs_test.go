@@ -351,7 +351,8 @@ func TestSecretsAreNoFlags(t *testing.T) {
 func TestSettingsReachThePartsThatUseThem(t *testing.T) {
 	c := Default()
 	c.TrustedProxies = []string{"10.0.0.0/8", "::ffff:192.0.2.1"}
-	c.TLS = TLS{Certificates: []Certificate{{"a.pem", "a.key"}}, ClientCAFile: "ca.pem"}
+	c.TLS = TLS{Certificates: []Certificate{{"a.pem", "a.key"}}, ClientCAFile: "ca.pem", ClientAuth: "optional"}
+	c.Listen.ProxyProtocol = true
 	c.IdentityHeaders = []string{"X-User-ID"}
 	c.Limits.MaxBodyBytes = 7
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")}
@@ -363,7 +364,7 @@ func TestSettingsReachThePartsThatUseThem(t *testing.T) {
 	}
 	server := c.Server()
 	if server.ReadHeaderTimeout != 5*time.Second || server.IdleTimeout != 3*time.Minute || server.MaxHeaderBytes != 32768 || server.MaxStreams != 100 ||
-		server.MaxConnectionsPerIP != 1024 || server.TLS.ClientCAFile != "ca.pem" || server.TLS.Certificates[0].KeyFile != "a.key" || !reflect.DeepEqual(server.TrustedProxies, proxies) {
+		server.MaxConnectionsPerIP != 1024 || server.TLS.ClientCAFile != "ca.pem" || server.TLS.ClientAuth != "optional" || !server.ProxyProtocol || server.TLS.Certificates[0].KeyFile != "a.key" || !reflect.DeepEqual(server.TrustedProxies, proxies) {
 		t.Errorf("server: %+v", server)
 	}
 	want := routing.Defaults{Timeout: 30 * time.Second, Connect: 2 * time.Second, Idle: 5 * time.Minute, Retries: 1}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/discovery/consul"
+	"github.com/sluice-gateway/sluice/middleware"
 	"github.com/sluice-gateway/sluice/routing"
 )
 
@@ -90,6 +91,13 @@ func (c Config) checkListeners(k *checker) {
 	if c.Listen.HTTP3 {
 		k.fault("listen.http3", "is not supported by this version; set it to false")
 	}
+	if c.Listen.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		k.fault("listen.proxy_protocol", "needs trusted_proxies; a PROXY header is read from nobody else")
+	}
+	c.checkTLS(k)
+}
+
+func (c Config) checkTLS(k *checker) {
 	if c.Listen.HTTPS != "" && len(c.TLS.Certificates) == 0 {
 		k.fault("listen.https", "needs at least one entry in tls.certificates")
 	}
@@ -100,6 +108,12 @@ func (c Config) checkListeners(k *checker) {
 		k.fault("tls.client_ca_file", "needs at least one entry in tls.certificates")
 	}
 	checkCA(k, "tls.client_ca_file", c.TLS.ClientCAFile)
+	switch auth := c.TLS.ClientAuth; {
+	case auth != middleware.ClientAuthRequire && auth != middleware.ClientAuthOptional:
+		k.fault("tls.client_auth", "is %q; accepted are require, optional", auth)
+	case auth == middleware.ClientAuthOptional && c.TLS.ClientCAFile == "":
+		k.fault("tls.client_auth", "is optional, which needs tls.client_ca_file")
+	}
 }
 
 func (c Config) checkAdmin(k *checker) {

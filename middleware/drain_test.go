@@ -46,16 +46,16 @@ func TestD8DrainingSendsGoAwayOnHTTP2(t *testing.T) {
 		}
 	}
 	get()
-	if n := g.server.limiter.count(); n != 1 {
+	if n := g.server.limiter.connections(); n != 1 {
 		t.Fatalf("%d connections are open", n)
 	}
 	g.engine.Drain()
 	get()
-	eventually(t, "the client leaves its connection", func() bool { return g.server.limiter.count() == 0 })
+	eventually(t, "the client leaves its connection", func() bool { return g.server.limiter.connections() == 0 })
 }
 
-// count is the number of open connections.
-func (l *limiter) count() int {
+// connections is the number of open connections.
+func (l *limiter) connections() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.open

@@ -39,38 +39,79 @@ func connectionsFromFileLimit() int {
 // use.
 type limiter struct {
 	total, perIP int
-	exempt       []netip.Prefix
+	trusted      []netip.Prefix // proxies: their connections are many clients'
 
 	mu   sync.Mutex
 	open int
 	byIP map[netip.Addr]int
 }
 
-func newLimiter(total, perIP int, exempt []netip.Prefix) *limiter {
-	return &limiter{total: total, perIP: perIP, exempt: exempt, byIP: map[netip.Addr]int{}}
+// seat is a connection's place among the open ones. Its limiter's lock
+// guards it.
+type seat struct {
+	limiter *limiter
+	addr    netip.Addr
+	left    bool
 }
 
-// admit counts a connection from addr, unless it is one too many.
-func (l *limiter) admit(addr netip.Addr) bool {
-	counted := l.counted(addr)
+func newLimiter(total, perIP int, trusted []netip.Prefix) *limiter {
+	return &limiter{total: total, perIP: perIP, trusted: trusted, byIP: map[netip.Addr]int{}}
+}
+
+// enter counts a connection from addr. It returns nil for one too many.
+func (l *limiter) enter(addr netip.Addr) *seat {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open >= l.total || counted && l.byIP[addr] >= l.perIP {
-		return false
+	if l.open >= l.total || !l.count(addr) {
+		return nil
 	}
 	l.open++
-	if counted {
-		l.byIP[addr]++
+	return &seat{limiter: l, addr: addr}
+}
+
+// move counts the connection as addr's instead, unless that is one too many
+// or the connection has been closed.
+func (p *seat) move(addr netip.Addr) bool {
+	l := p.limiter
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p.left || !l.count(addr) {
+		return false
 	}
+	l.uncount(p.addr)
+	p.addr = addr
 	return true
 }
 
-func (l *limiter) release(addr netip.Addr) {
-	counted := l.counted(addr)
+// leave gives the place back. Only the first call does anything.
+func (p *seat) leave() {
+	l := p.limiter
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if p.left {
+		return
+	}
+	p.left = true
 	l.open--
-	if !counted {
+	l.uncount(p.addr)
+}
+
+// count takes one of the connections that addr may have, if one is left.
+// Under the lock.
+func (l *limiter) count(addr netip.Addr) bool {
+	if l.exempt(addr) {
+		return true
+	}
+	if l.byIP[addr] >= l.perIP {
+		return false
+	}
+	l.byIP[addr]++
+	return true
+}
+
+// uncount gives back what count took. Under the lock.
+func (l *limiter) uncount(addr netip.Addr) {
+	if l.exempt(addr) {
 		return
 	}
 	if l.byIP[addr]--; l.byIP[addr] == 0 {
@@ -78,14 +119,16 @@ func (l *limiter) release(addr netip.Addr) {
 	}
 }
 
-func (l *limiter) counted(addr netip.Addr) bool { return l.perIP > 0 && !contains(l.exempt, addr) }
+func (l *limiter) exempt(addr netip.Addr) bool { return l.perIP <= 0 || contains(l.trusted, addr) }
 
-// limitedListener turns away connections past the limits: with an answer
-// where it can be read, and without where TLS would have to be spoken first.
+// limitedListener turns away connections past the limits, and has those of
+// trusted proxies begin with a PROXY header if that is asked for.
 type limitedListener struct {
 	net.Listener
 	limiter *limiter
 	secure  bool
+	// proxied is nil where no PROXY header is read.
+	proxied *proxyProtocol
 }
 
 // Accept returns the next connection within the limits.
@@ -100,27 +143,40 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return c, nil
 		}
 		addr := tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
-		if l.limiter.admit(addr) {
-			return &limitedConn{TCPConn: tcp, release: sync.OnceFunc(func() { l.limiter.release(addr) })}, nil
+		seat := l.limiter.enter(addr)
+		if seat == nil {
+			turnAway(tcp, l.secure)
+			_ = tcp.Close()
+			continue
 		}
-		if !l.secure {
-			_ = tcp.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-			_, _ = io.WriteString(tcp, shed)
-			_ = tcp.CloseWrite()
+		conn := &limitedConn{TCPConn: tcp, seat: seat}
+		if l.proxied != nil && contains(l.limiter.trusted, addr) {
+			return l.proxied.conn(conn, l.secure), nil
 		}
-		_ = tcp.Close()
+		return conn, nil
 	}
+}
+
+// turnAway answers a connection too many where that can be read: not where
+// TLS would have to be spoken first.
+func turnAway(c *net.TCPConn, secure bool) {
+	if secure {
+		return
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	_, _ = io.WriteString(c, shed)
+	_ = c.CloseWrite()
 }
 
 // limitedConn gives its place back when it is closed. It embeds the concrete
 // type, so that net/http still finds what it copies with in the kernel.
 type limitedConn struct {
 	*net.TCPConn
-	release func()
+	seat *seat
 }
 
 func (c *limitedConn) Close() error {
 	err := c.TCPConn.Close()
-	c.release()
+	c.seat.leave()
 	return err
 }

@@ -148,7 +148,7 @@ func start(t testing.TB, s setup) *gateway {
 	if s.server != nil {
 		s.server(&cfg)
 	}
-	srv, err := NewServer(cfg, g.engine, slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	srv, err := NewServer(cfg, g.engine, g.registry, slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/netip"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // ServerConfig is how the proxy listeners treat connections. The zero value
@@ -34,6 +36,10 @@ type ServerConfig struct {
 	// none. TrustedProxies are exempt: theirs are many clients'.
 	MaxConnectionsPerIP int
 	TrustedProxies      []netip.Prefix
+	// ProxyProtocol makes TrustedProxies begin each connection with a PROXY
+	// header, version 1 or 2, within ReadHeaderTimeout. The client that it
+	// names counts as the peer, for limits and for whose word is believed.
+	ProxyProtocol bool
 }
 
 // DefaultServerConfig is the configuration where nothing else is said.
@@ -64,6 +70,9 @@ func (c ServerConfig) validate() error {
 			errs = append(errs, errors.New(l.key+": must not be negative"))
 		}
 	}
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		errs = append(errs, errors.New("listen.proxy_protocol: needs trusted_proxies: from nobody else a PROXY header is read"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -72,17 +81,25 @@ func (c ServerConfig) validate() error {
 type Server struct {
 	http    *http.Server
 	limiter *limiter
+	keys    *keyring       // nil without certificates
+	proxied *proxyProtocol // nil where no PROXY header is read
 }
 
 // NewServer makes a server for h. The errors name the configuration keys.
-// What clients do wrong goes to log at level debug.
-func NewServer(cfg ServerConfig, h http.Handler, log *slog.Logger) (*Server, error) {
+// What clients do wrong goes to log at level debug. reg takes the metrics of
+// the certificates; nil is nobody.
+func NewServer(cfg ServerConfig, h http.Handler, reg prometheus.Registerer, log *slog.Logger) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	tlsConfig, err := cfg.TLS.load()
+	keys, err := newKeyring(cfg.TLS, log)
 	if err != nil {
 		return nil, err
+	}
+	if keys != nil && reg != nil {
+		if err := reg.Register(keys); err != nil {
+			return nil, fmt.Errorf("register the metrics of certificates: %w", err)
+		}
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = connectionsFromFileLimit()
@@ -91,11 +108,16 @@ func NewServer(cfg ServerConfig, h http.Handler, log *slog.Logger) (*Server, err
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
+	var proxied *proxyProtocol
+	if cfg.ProxyProtocol {
+		proxied = &proxyProtocol{timeout: cfg.ReadHeaderTimeout, log: log}
+	}
 	return &Server{
+		keys:    keys,
+		proxied: proxied,
 		limiter: newLimiter(cfg.MaxConnections, cfg.MaxConnectionsPerIP, unmapPrefixes(cfg.TrustedProxies)),
 		http: &http.Server{
 			Handler:           h,
-			TLSConfig:         tlsConfig,
 			ReadHeaderTimeout: cfg.ReadHeaderTimeout,
 			IdleTimeout:       cfg.IdleTimeout,
 			MaxHeaderBytes:    cfg.MaxHeaderBytes,
@@ -121,7 +143,7 @@ func NewServer(cfg ServerConfig, h http.Handler, log *slog.Logger) (*Server, err
 // needs a certificate. It counts against the server's connection limits
 // whichever listener a connection comes by.
 func (s *Server) Listen(ctx context.Context, address string, secure bool) (net.Listener, error) {
-	if secure && s.http.TLSConfig == nil {
+	if secure && s.keys == nil {
 		return nil, errors.New("listen.https: needs at least one entry in tls.certificates")
 	}
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true}}
@@ -129,11 +151,22 @@ func (s *Server) Listen(ctx context.Context, address string, secure bool) (net.L
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
-	limited := &limitedListener{Listener: ln, limiter: s.limiter, secure: secure}
+	limited := &limitedListener{Listener: ln, limiter: s.limiter, secure: secure, proxied: s.proxied}
 	if secure {
-		return tls.NewListener(limited, s.http.TLSConfig), nil
+		return tls.NewListener(limited, s.keys.listenerConfig()), nil
 	}
 	return limited, nil
+}
+
+// Run follows the files of TLS until ctx ends: a new certificate is shown from
+// the next handshake on, and no connection is closed for it.
+func (s *Server) Run(ctx context.Context) error {
+	if s.keys == nil {
+		<-ctx.Done()
+		return nil
+	}
+	s.keys.Run(ctx)
+	return nil
 }
 
 // Serve accepts connections from a listener that Listen returned, until

@@ -123,15 +123,17 @@ func TestServerConfigurationErrorsNameTheKey(t *testing.T) {
 		{ServerConfig{TLS: TLSConfig{Certificates: []CertificateFiles{{good.CertFile, other.KeyFile}}}}, []string{"tls.certificates[0]", "no PEM pair"}},
 		{ServerConfig{TLS: TLSConfig{Certificates: []CertificateFiles{good}, ClientCAFile: junk}}, []string{"tls.client_ca_file", "no PEM certificate"}},
 		{ServerConfig{TLS: TLSConfig{ClientCAFile: good.CertFile}}, []string{"tls.client_ca_file", "tls.certificates"}},
+		{ServerConfig{TLS: TLSConfig{Certificates: []CertificateFiles{good}, ClientCAFile: good.CertFile, ClientAuth: "want"}}, []string{"tls.client_auth", "require, optional"}},
+		{ServerConfig{TLS: TLSConfig{Certificates: []CertificateFiles{good}, ClientAuth: ClientAuthOptional}}, []string{"tls.client_auth", "tls.client_ca_file"}},
 	} {
-		_, err := NewServer(c.cfg, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+		_, err := NewServer(c.cfg, http.NotFoundHandler(), nil, slog.New(slog.DiscardHandler))
 		for _, w := range c.want {
 			if err == nil || !strings.Contains(err.Error(), w) || strings.Contains(err.Error(), "secret-looking") {
 				t.Errorf("error is %v, want it to name %s", err, w)
 			}
 		}
 	}
-	s, err := NewServer(DefaultServerConfig(), http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	s, err := NewServer(DefaultServerConfig(), http.NotFoundHandler(), nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 )
 
 // TLSConfig is what the secure listeners show and demand.
@@ -13,76 +12,67 @@ type TLSConfig struct {
 	// Certificates are chosen from by the name a client asks for (SNI); the
 	// first serves clients that ask for none of them.
 	Certificates []CertificateFiles
-	// ClientCAFile names a PEM bundle; set, every client must show a
-	// certificate that it signed.
+	// ClientCAFile names a PEM bundle; set, a certificate that a client shows
+	// must be signed by it.
 	ClientCAFile string
-	// GetCertificate, if not nil, takes the place of Certificates: the seam
-	// for certificates that change while the gateway runs.
-	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// ClientAuth says whether a client has to show one: ClientAuthRequire,
+	// which "" is too, or ClientAuthOptional. It needs ClientCAFile.
+	ClientAuth string
 }
+
+// What TLSConfig.ClientAuth may be.
+const (
+	ClientAuthRequire  = "require"
+	ClientAuthOptional = "optional"
+)
 
 // CertificateFiles names a certificate chain and its key, both PEM.
 type CertificateFiles struct{ CertFile, KeyFile string }
 
-// load reads the files. It returns nil where nothing is configured.
-func (c TLSConfig) load() (*tls.Config, error) {
-	if len(c.Certificates) == 0 && c.GetCertificate == nil {
-		if c.ClientCAFile != "" {
-			return nil, errors.New("tls.client_ca_file: needs at least one entry in tls.certificates")
-		}
-		return nil, nil
-	}
-	out := &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: c.GetCertificate,
-	}
+func (c TLSConfig) validate() error {
 	var errs []error
-	for i, f := range c.Certificates {
-		cert, err := f.load(fmt.Sprintf("tls.certificates[%d]", i))
-		if err != nil {
-			errs = append(errs, err)
-			continue
+	if c.ClientCAFile != "" && len(c.Certificates) == 0 {
+		errs = append(errs, errors.New("tls.client_ca_file: needs at least one entry in tls.certificates"))
+	}
+	switch c.ClientAuth {
+	case "", ClientAuthRequire:
+	case ClientAuthOptional:
+		if c.ClientCAFile == "" {
+			errs = append(errs, errors.New("tls.client_auth: is optional, which needs tls.client_ca_file"))
 		}
-		out.Certificates = append(out.Certificates, cert)
+	default:
+		errs = append(errs, fmt.Errorf("tls.client_auth: is %q; accepted are require, optional", c.ClientAuth))
+	}
+	for i, f := range c.Certificates {
+		if f.CertFile == "" || f.KeyFile == "" {
+			errs = append(errs, fmt.Errorf("%s: cert_file and key_file must both be given", certificateKey(i)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// certificateKey is where certificate i stands in the configuration.
+func certificateKey(i int) string { return fmt.Sprintf("tls.certificates[%d]", i) }
+
+// serverTLS is the configuration of handshakes by what the files say.
+func (c TLSConfig) serverTLS(pairs []tls.Certificate, clientCAs *x509.CertPool) *tls.Config {
+	out := &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		NextProtos:   []string{"h2", "http/1.1"},
+		Certificates: pairs,
+		// Of TLS 1.2 what has forward secrecy and authenticates as it encrypts
+		// (RFC 9325 section 4.2); those of TLS 1.3 are all like that.
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
 	}
 	if c.ClientCAFile != "" {
-		pool, err := loadPool(c.ClientCAFile)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("tls.client_ca_file: %w", err))
+		out.ClientCAs, out.ClientAuth = clientCAs, tls.RequireAndVerifyClientCert
+		if c.ClientAuth == ClientAuthOptional {
+			out.ClientAuth = tls.VerifyClientCertIfGiven
 		}
-		out.ClientAuth, out.ClientCAs = tls.RequireAndVerifyClientCert, pool
 	}
-	return out, errors.Join(errs...)
-}
-
-func (f CertificateFiles) load(key string) (tls.Certificate, error) {
-	if f.CertFile == "" || f.KeyFile == "" {
-		return tls.Certificate{}, fmt.Errorf("%s: cert_file and key_file must both be given", key)
-	}
-	cert, err := os.ReadFile(f.CertFile)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s.cert_file: %w", key, err)
-	}
-	private, err := os.ReadFile(f.KeyFile)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s.key_file: %w", key, err)
-	}
-	pair, err := tls.X509KeyPair(cert, private)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s: %s and %s are no PEM pair: %w", key, f.CertFile, f.KeyFile, err)
-	}
-	return pair, nil
-}
-
-func loadPool(file string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", file)
-	}
-	return pool, nil
+	return out
 }

@@ -101,7 +101,7 @@ func newGateway(cfg configs.Config, log *slog.Logger) (*gateway, error) {
 	}); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	if gw.server, err = middleware.NewServer(cfg.Server(), gw.engine, log); err != nil {
+	if gw.server, err = middleware.NewServer(cfg.Server(), gw.engine, registry, log); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	gw.makeAdmin(registry, pool, plugins)

@@ -31,6 +31,7 @@ func (gw *gateway) run(ctx context.Context) error {
 	parts.Go(func() error { return gw.router.Run(back) })
 	parts.Go(func() error { return gw.checker.Run(back) })
 	parts.Go(func() error { return gw.registry.Run(back) })
+	parts.Go(func() error { return gw.server.Run(back) })
 	if gw.redis != nil {
 		parts.Go(func() error { return gw.redis.Run(back) })
 	}
