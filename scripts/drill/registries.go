@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/scripts/rig"
@@ -53,20 +54,20 @@ func etcdOutage(s *site) outcome {
 // compaction cuts the gateway's link to etcd, changes and compacts the store
 // beyond what the watch has seen, and lets it reconnect.
 func compaction(s *site) outcome {
-	link := newLink(s.p, s.etcd.Endpoint)
+	link := testenv.StartProxy(s.p, strings.TrimPrefix(s.etcd.Endpoint, "http://"))
 	s.etcd.Put("/sluice/active/orders", "blue")
-	g := s.gateway(testenv.GatewayOptions{Etcd: link.url()})
+	g := s.gateway(testenv.GatewayOptions{Etcd: "http://" + link.Addr})
 	l := s.load(g.URL(), true)
 	var effect []time.Duration
 	for i := range 5 {
-		link.cut()
+		link.Cut()
 		colour := []string{"green", "blue"}[i%2]
 		for n := range 10 {
 			s.etcd.Put(fmt.Sprintf("/sluice/routes/other-%d", n), `{"path":"/other","respond":{"status":204}}`)
 		}
 		s.etcd.Put("/sluice/active/orders", colour)
 		s.etcd.Compact()
-		link.mend()
+		link.Mend()
 		start := time.Now()
 		effect = append(effect, s.obeyed("the flip made while the watch was cut", g.URL()+"/orders/1", start,
 			func(_ int, a rig.Answer) bool { return a.Colour == colour }))
