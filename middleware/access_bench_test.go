@@ -3,6 +3,7 @@ package middleware_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -35,6 +36,11 @@ func (w *sink) Write(p []byte) (int, error) {
 func BenchmarkAccess(b *testing.B) {
 	decide := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
 	b.Cleanup(decide.Close)
+	known := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"active":true,"sub":"alice"}`)
+	}))
+	b.Cleanup(known.Close)
+	b.Setenv("BENCH_CLIENT_SECRET", "secret")
 	cert := clientCertificate(b, nil)
 	rules := []any{
 		map[string]any{"paths": []any{"/api/public/*"}, "anyone": true},
@@ -53,6 +59,9 @@ func BenchmarkAccess(b *testing.B) {
 		{"bot_guard", plugintest.Config{"bot_guard": {"min_requests": 8}}},
 		{"body_limit", plugintest.Config{"body_limit": {"max_bytes": 1000}}},
 		{"mtls", plugintest.Config{"mtls": {"headers": map[string]any{"X-Client-CN": "subject_cn"}, "allow": map[string]any{"subject_cn": []any{"orders"}}}}},
+		{"ip_filter", plugintest.Config{"ip_filter": {"allow": []any{"192.0.2.0/24"}, "deny": []any{"0.0.0.0/0", "::/0"}}}},
+		{"introspection", plugintest.Config{"introspection": {"url": known.URL, "client_id": "gateway",
+			"client_secret_env": "BENCH_CLIENT_SECRET", "header": "X-Token"}}},
 		{"forward_auth", plugintest.Config{"forward_auth": {"url": decide.URL}}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
@@ -62,6 +71,7 @@ func BenchmarkAccess(b *testing.B) {
 				Documents: map[string]string{"consumers/alice": consumer(key[0], "gold")}})
 			r, w := request("GET", "/api/admin/dashboard"), &sink{h: http.Header{}}
 			r.TLS = &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert}}}
+			r.Header.Set("X-Token", "opaque")
 			credentials := []string{pair}
 			b.ReportAllocs()
 			for b.Loop() {
