@@ -3,6 +3,7 @@ module github.com/sluice-gateway/sluice
 go 1.26.7
 
 require (
+	github.com/alexedwards/scs/v2 v2.9.0
 	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/coder/websocket v1.8.15
 	github.com/coreos/go-oidc/v3 v3.21.0

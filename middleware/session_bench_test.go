@@ -45,7 +45,7 @@ func benchSession(b *testing.B, redis *store.Redis) {
 	}
 	slot, _ := plugins.Slot("session")
 	config := table.Routes()[0].Plugins[slot].(*SessionConfig)
-	id, err := config.keeper.Begin(b.Context(), &session.Session{Subject: "alice", Ends: time.Now().Add(time.Hour),
+	id, err := config.keeper.Begin(b.Context(), "", &session.Session{Subject: "alice", Ends: time.Now().Add(time.Hour),
 		IDToken: strings.Repeat("t", 1000), RefreshToken: strings.Repeat("r", 64), Fresh: time.Now().Add(time.Hour),
 		Claims: map[string]any{"sub": "alice", "role": "user", "email": "alice@example.com", "groups": []any{"gold", "beta"}}}, time.Hour)
 	if err != nil {

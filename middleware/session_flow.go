@@ -98,15 +98,11 @@ func (c *SessionConfig) callback(g *gin.Context) {
 // begin gives the browser a new session. The one it came with, whoever gave
 // it to the browser, ends.
 func (c *SessionConfig) begin(g *gin.Context, s *session.Session) error {
-	ctx := g.Request.Context()
-	if old, err := c.signer.ID(c.cookie(), ownCookie(g, c.cookie())); err != nil {
+	old, err := c.signer.ID(c.cookie(), ownCookie(g, c.cookie()))
+	if err != nil {
 		return err
-	} else if old != "" {
-		if err := c.keeper.Store.Delete(ctx, old); err != nil {
-			return err
-		}
 	}
-	id, err := c.keeper.Begin(ctx, s, time.Duration(c.IdleTimeout))
+	id, err := c.keeper.Begin(g.Request.Context(), old, s, time.Duration(c.IdleTimeout))
 	if err != nil {
 		return err
 	}
@@ -151,9 +147,7 @@ func (c *SessionConfig) logout(g *gin.Context) {
 	id, err := c.signer.ID(c.cookie(), ownCookie(g, c.cookie()))
 	var s *session.Session
 	if err == nil && id != "" {
-		if s, err = c.keeper.Store.Get(ctx, id, time.Duration(c.IdleTimeout)); err == nil {
-			err = c.keeper.Store.Delete(ctx, id)
-		}
+		s, err = c.keeper.End(ctx, id, time.Duration(c.IdleTimeout))
 	}
 	if err != nil { // it still lives: do not say otherwise
 		c.fail(g, err)

@@ -2,7 +2,8 @@ package session
 
 import (
 	"context"
-	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"log/slog"
 	"time"
@@ -47,32 +48,46 @@ func (k *Keeper) Run(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// Begin keeps a new session and returns its id, which nobody has seen before.
-func (k *Keeper) Begin(ctx context.Context, s *Session, idle time.Duration) (string, error) {
-	id := rand.Text()
-	return id, k.Store.Put(ctx, id, s, idle)
+// Begin keeps a new session and returns its token, which nobody has seen
+// before. The one of the token old, "" for none, ends.
+func (k *Keeper) Begin(ctx context.Context, old string, s *Session, idle time.Duration) (token string, err error) {
+	m := manager(&adapter{k.Store, idle, s})
+	if ctx, err = m.Load(ctx, old); err != nil {
+		return "", err
+	}
+	if err := m.RenewToken(ctx); err != nil {
+		return "", err
+	}
+	m.SetDeadline(ctx, s.Ends)
+	m.Put(ctx, login, s)
+	token, _, err = m.Commit(ctx)
+	return token, err
 }
 
-// Find returns the session of that id, refreshed where it has to be; nil
-// where there is none, or where the issuer has ended it.
-func (k *Keeper) Find(ctx context.Context, c Client, id string, idle time.Duration) (*Session, error) {
-	now := time.Now()
-	s, err := k.Store.Get(ctx, id, idle)
-	if err != nil || s == nil {
+// End ends the session of that token and returns it; nil where there is none.
+func (k *Keeper) End(ctx context.Context, token string, idle time.Duration) (*Session, error) {
+	m := manager(&adapter{k.Store, idle, nil})
+	ctx, err := m.Load(ctx, token)
+	if err != nil || m.Token(ctx) == "" {
 		return nil, err
 	}
-	if now.After(s.Ends) {
-		return nil, k.Store.Delete(ctx, id)
+	s, _ := m.Get(ctx, login).(*Session)
+	return s, m.Destroy(ctx)
+}
+
+// Find returns the session of that token, refreshed where it has to be; nil
+// where there is none, or where the issuer has ended it.
+func (k *Keeper) Find(ctx context.Context, c Client, token string, idle time.Duration) (*Session, error) {
+	s, err := k.load(ctx, token, idle)
+	if err != nil || s == nil || !s.stale(time.Now()) {
+		return s, err
 	}
-	if !s.stale(now) {
-		return s, nil
-	}
-	v, err, _ := k.flight.Do(id, func() (any, error) {
+	v, err, _ := k.flight.Do(token, func() (any, error) {
 		// A refresh token works once: a client that leaves must not take the
 		// answer with it.
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
-		return k.refresh(bounded, c, id, idle)
+		return k.refresh(bounded, c, token, idle)
 	})
 	if err != nil {
 		return nil, err
@@ -80,19 +95,53 @@ func (k *Keeper) Find(ctx context.Context, c Client, id string, idle time.Durati
 	return v.(*Session), nil
 }
 
+// load returns the session of that token; nil where there is none.
+func (k *Keeper) load(ctx context.Context, token string, idle time.Duration) (*Session, error) {
+	m := manager(&adapter{k.Store, idle, nil})
+	ctx, err := m.Load(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	s, _ := m.Get(ctx, login).(*Session)
+	if s != nil && time.Now().After(s.Ends) { // which scs leaves to its store
+		return nil, m.Destroy(ctx)
+	}
+	return s, nil
+}
+
+// replace puts s in the place of the session of that token; nil where that
+// has ended.
+func (k *Keeper) replace(ctx context.Context, token string, s *Session, idle time.Duration) (*Session, error) {
+	m := manager(&adapter{k.Store, idle, nil})
+	ctx, err := m.Load(ctx, token)
+	if err != nil || m.Token(ctx) == "" {
+		return nil, err
+	}
+	m.Put(ctx, login, s)
+	switch _, _, err := m.Commit(ctx); {
+	case errors.Is(err, errOver):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return s, nil
+}
+
 // refresh asks the issuer, or waits for the gateway that already does.
-func (k *Keeper) refresh(ctx context.Context, c Client, id string, idle time.Duration) (*Session, error) {
+func (k *Keeper) refresh(ctx context.Context, c Client, token string, idle time.Duration) (*Session, error) {
+	digest := sha256.Sum256([]byte(token))
+	name := base64.RawURLEncoding.EncodeToString(digest[:])
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
 	for {
-		unlock, mine, err := k.Store.Lock(ctx, id, patience)
+		unlock, mine, err := k.Store.Lock(ctx, name, patience)
 		if err != nil {
 			return nil, err
 		}
-		s, err := k.Store.Get(ctx, id, idle)
+		s, err := k.load(ctx, token, idle)
 		done := err != nil || s == nil || !s.stale(time.Now())
 		if mine && !done {
-			s, err = k.ask(ctx, c, id, idle, s)
+			s, err = k.ask(ctx, c, token, idle, s)
 		}
 		if mine {
 			unlock()
@@ -108,16 +157,14 @@ func (k *Keeper) refresh(ctx context.Context, c Client, id string, idle time.Dur
 	}
 }
 
-func (k *Keeper) ask(ctx context.Context, c Client, id string, idle time.Duration, s *Session) (*Session, error) {
+func (k *Keeper) ask(ctx context.Context, c Client, token string, idle time.Duration, s *Session) (*Session, error) {
 	next, err := k.Provider.Refresh(ctx, c, s)
 	if errors.Is(err, ErrRefused) {
-		return nil, k.Store.Delete(ctx, id)
+		_, err := k.End(ctx, token, idle)
+		return nil, err
 	}
 	if err != nil {
 		return nil, err
 	}
-	if was, err := k.Store.Replace(ctx, id, next, idle); err != nil || !was {
-		return nil, err
-	}
-	return next, nil
+	return k.replace(ctx, token, next, idle)
 }

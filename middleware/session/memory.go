@@ -25,8 +25,10 @@ type Memory struct {
 }
 
 type entry struct {
-	session atomic.Pointer[Session]
-	idle    atomic.Int64 // when it ends unless asked for, in unix nanoseconds
+	subject, sid string
+	ends         time.Time
+	data         atomic.Pointer[[]byte]
+	idle         atomic.Int64 // when it ends unless asked for, in unix nanoseconds
 }
 
 // NewMemory makes an empty store.
@@ -58,7 +60,7 @@ func (m *Memory) sweep(now time.Time) {
 }
 
 func (e *entry) over(now time.Time) bool {
-	return now.UnixNano() > e.idle.Load() || now.After(e.session.Load().Ends)
+	return now.UnixNano() > e.idle.Load() || now.After(e.ends)
 }
 
 func (m *Memory) deleteIf(is func(*entry) bool) {
@@ -79,7 +81,7 @@ func (m *Memory) remove(id any) {
 }
 
 // Get implements Store.
-func (m *Memory) Get(_ context.Context, id string, idle time.Duration) (*Session, error) {
+func (m *Memory) Get(_ context.Context, id string, idle time.Duration) ([]byte, error) {
 	value, ok := m.sessions.Load(id)
 	if !ok {
 		return nil, nil
@@ -90,11 +92,11 @@ func (m *Memory) Get(_ context.Context, id string, idle time.Duration) (*Session
 		return nil, nil
 	}
 	e.idle.Store(now.Add(idle).UnixNano())
-	return e.session.Load(), nil
+	return *e.data.Load(), nil
 }
 
 // Put implements Store.
-func (m *Memory) Put(_ context.Context, id string, s *Session, idle time.Duration) error {
+func (m *Memory) Put(_ context.Context, id string, s *Session, data []byte, idle time.Duration) error {
 	m.mu.Lock()
 	full := m.count >= maxSessions
 	if !full {
@@ -104,21 +106,21 @@ func (m *Memory) Put(_ context.Context, id string, s *Session, idle time.Duratio
 	if full {
 		return ErrFull
 	}
-	e := new(entry)
-	e.session.Store(s)
+	e := &entry{subject: s.Subject, sid: s.SID, ends: s.Ends}
+	e.data.Store(&data)
 	e.idle.Store(time.Now().Add(idle).UnixNano())
 	m.sessions.Store(id, e)
 	return nil
 }
 
 // Replace implements Store.
-func (m *Memory) Replace(_ context.Context, id string, s *Session, idle time.Duration) (bool, error) {
+func (m *Memory) Replace(_ context.Context, id string, data []byte, idle time.Duration) (bool, error) {
 	value, ok := m.sessions.Load(id)
 	if !ok {
 		return false, nil
 	}
 	e := value.(*entry)
-	e.session.Store(s)
+	e.data.Store(&data)
 	e.idle.Store(time.Now().Add(idle).UnixNano())
 	return true, nil
 }
@@ -132,8 +134,7 @@ func (m *Memory) Delete(_ context.Context, id string) error {
 // End implements Store. It looks at every session: an issuer seldom asks.
 func (m *Memory) End(_ context.Context, sid, subject string) error {
 	m.deleteIf(func(e *entry) bool {
-		s := e.session.Load()
-		return sid != "" && s.SID == sid || sid == "" && s.Subject == subject
+		return sid != "" && e.sid == sid || sid == "" && e.subject == subject
 	})
 	return nil
 }

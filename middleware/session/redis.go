@@ -41,27 +41,19 @@ func (r *Redis) indexes(s *Session) []string {
 }
 
 // Get implements Store.
-func (r *Redis) Get(ctx context.Context, id string, idle time.Duration) (*Session, error) {
-	var data []byte
-	err := r.store.Do(ctx, func(ctx context.Context, c redis.UniversalClient) (err error) {
+func (r *Redis) Get(ctx context.Context, id string, idle time.Duration) (data []byte, err error) {
+	err = r.store.Do(ctx, func(ctx context.Context, c redis.UniversalClient) (err error) {
 		data, err = c.GetEx(ctx, r.key(id), idle).Bytes()
 		return err
 	})
-	switch {
-	case errors.Is(err, redis.Nil):
+	if errors.Is(err, redis.Nil) {
 		return nil, nil
-	case err != nil:
-		return nil, err
 	}
-	return decode(data), nil
+	return data, err
 }
 
 // Put implements Store.
-func (r *Redis) Put(ctx context.Context, id string, s *Session, idle time.Duration) error {
-	data, err := encode(s)
-	if err != nil {
-		return err
-	}
+func (r *Redis) Put(ctx context.Context, id string, s *Session, data []byte, idle time.Duration) error {
 	now := strconv.FormatInt(time.Now().Unix(), 10)
 	return r.store.Do(ctx, func(ctx context.Context, c redis.UniversalClient) error {
 		_, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -78,13 +70,9 @@ func (r *Redis) Put(ctx context.Context, id string, s *Session, idle time.Durati
 }
 
 // Replace implements Store.
-func (r *Redis) Replace(ctx context.Context, id string, s *Session, idle time.Duration) (bool, error) {
-	data, err := encode(s)
-	if err != nil {
-		return false, err
-	}
+func (r *Redis) Replace(ctx context.Context, id string, data []byte, idle time.Duration) (bool, error) {
 	was := false
-	err = r.store.Do(ctx, func(ctx context.Context, c redis.UniversalClient) error {
+	err := r.store.Do(ctx, func(ctx context.Context, c redis.UniversalClient) error {
 		err := c.SetArgs(ctx, r.key(id), data, redis.SetArgs{Mode: "XX", TTL: idle}).Err()
 		was = err == nil
 		return err

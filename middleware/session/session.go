@@ -1,9 +1,7 @@
 package session
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 )
@@ -34,7 +32,7 @@ type Session struct {
 	// for as long as the session lasts.
 	Fresh time.Time `json:"fresh,omitzero"`
 	// Ends is when it ends, whatever happens.
-	Ends time.Time `json:"ends"`
+	Ends time.Time `json:"-"`
 }
 
 // stale says whether the issuer has to be asked about s.
@@ -42,16 +40,17 @@ func (s *Session) stale(now time.Time) bool {
 	return s.RefreshToken != "" && !s.Fresh.IsZero() && now.After(s.Fresh)
 }
 
-// Store keeps sessions by their ids. A session that nobody asks for ends
-// after the idle time it was last got or put with.
+// Store keeps what scs makes of sessions, by the digests of their tokens: who
+// reads the store cannot take a session over. A session that nobody asks for
+// ends after the idle time it was last got or put with.
 type Store interface {
-	// Get returns a session, nil where there is none.
-	Get(ctx context.Context, id string, idle time.Duration) (*Session, error)
-	// Put keeps a new session.
-	Put(ctx context.Context, id string, s *Session, idle time.Duration) error
-	// Replace puts s in the place of the session of that id, and says whether
-	// there still was one: a logout must not be undone.
-	Replace(ctx context.Context, id string, s *Session, idle time.Duration) (bool, error)
+	// Get returns a session's data, nil where there is none.
+	Get(ctx context.Context, id string, idle time.Duration) ([]byte, error)
+	// Put keeps the data of s, a new session.
+	Put(ctx context.Context, id string, s *Session, data []byte, idle time.Duration) error
+	// Replace puts data in the place of the session of that id, and says
+	// whether there still was one: a logout must not be undone.
+	Replace(ctx context.Context, id string, data []byte, idle time.Duration) (bool, error)
 	Delete(ctx context.Context, id string) error
 	// End deletes the sessions of a login at the issuer, or, where sid is "",
 	// all those of a subject.
@@ -61,22 +60,4 @@ type Store interface {
 	// Lock keeps others from refreshing the session of that id until unlock
 	// is called or ttl has passed. ok is false while somebody else does.
 	Lock(ctx context.Context, id string, ttl time.Duration) (unlock func(), ok bool, err error)
-}
-
-// encode and decode are the form in which a session is stored outside.
-func encode(s *Session) ([]byte, error) { return json.Marshal(s) }
-
-// decode returns nil for what is no session: another version's, or garbage.
-func decode(data []byte) *Session {
-	var s Session
-	if unmarshal(data, &s) != nil || s.Subject == "" || s.Ends.IsZero() {
-		return nil
-	}
-	return &s
-}
-
-func unmarshal(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	return d.Decode(v)
 }

@@ -22,7 +22,7 @@ func TestASessionEndsWhenIdleAndInAnyCase(t *testing.T) {
 			return s != nil
 		}
 		begin := func() string {
-			id, err := k.Begin(ctx, &session.Session{Subject: "a", Ends: time.Now().Add(5 * time.Minute)}, time.Minute)
+			id, err := k.Begin(ctx, "", &session.Session{Subject: "a", Ends: time.Now().Add(5 * time.Minute)}, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}

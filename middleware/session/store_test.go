@@ -34,6 +34,12 @@ func login(subject, sid string) *session.Session {
 		Fresh:  time.Now().Add(time.Minute).Round(0), Ends: time.Now().Add(time.Hour).Round(0)}
 }
 
+// put keeps a session whose data is its subject and sid.
+func put(t *testing.T, s session.Store, id string, who *session.Session) {
+	t.Helper()
+	must(t, s.Put(t.Context(), id, who, []byte(who.Subject+who.SID), time.Minute))
+}
+
 func has(t *testing.T, s session.Store, id string) bool {
 	t.Helper()
 	got, err := s.Get(t.Context(), id, time.Minute)
@@ -50,11 +56,13 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-func TestAStoreGivesBackWhatItWasGiven(t *testing.T) {
+func TestASessionComesBackAsItWas(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
+		k := session.NewKeeper(nil, s, "c", nil)
 		ctx, want := t.Context(), login("alice", "1")
-		must(t, s.Put(ctx, "a", want, time.Minute))
-		got, err := s.Get(ctx, "a", time.Minute)
+		token, err := k.Begin(ctx, "", want, time.Minute)
+		must(t, err)
+		got, err := k.Find(ctx, session.Client{}, token, time.Minute)
 		must(t, err)
 		if got == nil || !got.Ends.Equal(want.Ends) || !got.Fresh.Equal(want.Fresh) {
 			t.Fatalf("got %+v", got)
@@ -63,12 +71,40 @@ func TestAStoreGivesBackWhatItWasGiven(t *testing.T) {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
-		if has(t, s, "b") {
-			t.Error("an id that nobody put is there")
+		if has(t, s, token) {
+			t.Error("who reads the store can read tokens")
 		}
-		must(t, s.Delete(ctx, "a"), s.Delete(ctx, "a"))
-		if has(t, s, "a") {
-			t.Error("what was deleted is there")
+		ended, err := k.End(ctx, token, time.Minute)
+		must(t, err)
+		if ended == nil || ended.Subject != "alice" {
+			t.Errorf("what ended is %+v", ended)
+		}
+		for _, none := range []string{token, "", "b"} {
+			if got, err := k.Find(ctx, session.Client{}, none, time.Minute); got != nil || err != nil {
+				t.Errorf("%q, which nobody has, is %+v, %v", none, got, err)
+			}
+			if got, err := k.End(ctx, none, time.Minute); got != nil || err != nil {
+				t.Errorf("%q, which nobody has, ended %+v, %v", none, got, err)
+			}
+		}
+	})
+}
+
+func TestALoginEndsTheSessionThatTheBrowserCameWith(t *testing.T) {
+	stores(t, func(t *testing.T, s session.Store) {
+		k, ctx := session.NewKeeper(nil, s, "c", nil), t.Context()
+		first, err := k.Begin(ctx, "", login("mallory", "1"), time.Minute)
+		must(t, err)
+		second, err := k.Begin(ctx, first, login("alice", "2"), time.Minute)
+		must(t, err)
+		third, err := k.Begin(ctx, "no session", login("alice", "3"), time.Minute)
+		must(t, err)
+		for token, want := range map[string]string{first: "", second: "2", third: "3"} {
+			got, err := k.Find(ctx, session.Client{}, token, time.Minute)
+			must(t, err)
+			if got == nil && want != "" || got != nil && got.SID != want {
+				t.Errorf("the login %q is %+v", want, got)
+			}
 		}
 	})
 }
@@ -76,17 +112,17 @@ func TestAStoreGivesBackWhatItWasGiven(t *testing.T) {
 func TestARefreshDoesNotUndoALogout(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
 		ctx := t.Context()
-		must(t, s.Put(ctx, "a", login("alice", "1"), time.Minute))
-		was, err := s.Replace(ctx, "a", login("alice", "2"), time.Minute)
+		put(t, s, "a", login("alice", "1"))
+		was, err := s.Replace(ctx, "a", []byte("alice2"), time.Minute)
 		if must(t, err); !was {
 			t.Error("a session that is there is not replaced")
 		}
 		got, err := s.Get(ctx, "a", time.Minute)
-		if must(t, err); got.SID != "2" {
-			t.Errorf("after it the session is %+v", got)
+		if must(t, err); string(got) != "alice2" {
+			t.Errorf("after it the session is %s", got)
 		}
-		must(t, s.Delete(ctx, "a"))
-		was, err = s.Replace(ctx, "a", login("alice", "3"), time.Minute)
+		must(t, s.Delete(ctx, "a"), s.Delete(ctx, "a"))
+		was, err = s.Replace(ctx, "a", []byte("alice3"), time.Minute)
 		if must(t, err); was || has(t, s, "a") {
 			t.Error("a session that has ended came back")
 		}
@@ -96,8 +132,10 @@ func TestARefreshDoesNotUndoALogout(t *testing.T) {
 func TestAStoreEndsWhatTheIssuerNames(t *testing.T) {
 	stores(t, func(t *testing.T, s session.Store) {
 		ctx := t.Context()
-		must(t, s.Put(ctx, "a1", login("alice", "1"), time.Minute), s.Put(ctx, "a2", login("alice", "2"), time.Minute),
-			s.Put(ctx, "a3", login("alice", ""), time.Minute), s.Put(ctx, "b", login("bob", "3"), time.Minute))
+		put(t, s, "a1", login("alice", "1"))
+		put(t, s, "a2", login("alice", "2"))
+		put(t, s, "a3", login("alice", ""))
+		put(t, s, "b", login("bob", "3"))
 		must(t, s.End(ctx, "1", "alice"))
 		if has(t, s, "a1") || !has(t, s, "a2") || !has(t, s, "a3") || !has(t, s, "b") {
 			t.Error("the end of one login is not that of one session")
@@ -148,13 +186,21 @@ func TestOnlyOneHoldsALock(t *testing.T) {
 
 func TestR7AValueThatIsNoSessionIsNone(t *testing.T) {
 	r := storetest.Open(t, testenv.StartRedis(t).Addr, time.Second)
-	s := session.NewRedis(r, "test")
-	for _, value := range []string{"", "{", "null", "[]", `{"sub":1}`, `{"sub":"a"}`, `{"v":2,"who":"a"}`, "\x00\xff"} {
+	k := session.NewKeeper(nil, session.NewRedis(r, "test"), "c", nil)
+	token, err := k.Begin(t.Context(), "", login("alice", "1"), time.Minute)
+	must(t, err)
+	for _, value := range []string{"", "{", "null", "[]", `{"login":1}`, `{"login":{"sub":"a"}}`, `{"ends":"2999-01-01T00:00:00Z"}`,
+		`{"ends":"2999-01-01T00:00:00Z","login":{"sub":""}}`, `{"v":2,"who":"a"}`, "\x00\xff"} {
 		err := r.Do(t.Context(), func(ctx context.Context, c redis.UniversalClient) error {
-			return c.Set(ctx, "sluice:session:test:id:a", value, 0).Err()
+			keys, err := c.Keys(ctx, "sluice:session:test:id:*").Result()
+			if len(keys) != 1 {
+				t.Fatalf("the sessions are %v, %v", keys, err)
+			}
+			return c.Set(ctx, keys[0], value, 0).Err()
 		})
-		if must(t, err); has(t, s, "a") {
-			t.Errorf("%q is a session", value)
+		must(t, err)
+		if got, err := k.Find(t.Context(), session.Client{}, token, time.Minute); got != nil || err != nil {
+			t.Errorf("%q is the session %+v, %v", value, got, err)
 		}
 	}
 }
@@ -162,7 +208,7 @@ func TestR7AValueThatIsNoSessionIsNone(t *testing.T) {
 func TestSessionsInRedisEndByThemselves(t *testing.T) {
 	r := storetest.Open(t, testenv.StartRedis(t).Addr, time.Second)
 	s := session.NewRedis(r, "test")
-	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
+	put(t, s, "a", login("alice", "1"))
 	_, err := s.Once(t.Context(), "n", time.Minute)
 	must(t, err)
 	if !has(t, s, "a") {
@@ -186,7 +232,7 @@ func TestSessionsInRedisEndByThemselves(t *testing.T) {
 func TestRow64ARedisThatIsAwayIsNoStore(t *testing.T) {
 	server := testenv.StartRedis(t)
 	s := session.NewRedis(storetest.Open(t, server.Addr, time.Second), "test")
-	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
+	put(t, s, "a", login("alice", "1"))
 	server.Kill()
 	if got, err := s.Get(t.Context(), "a", time.Minute); err == nil || got != nil {
 		t.Errorf("it gave %v, %v", got, err)
@@ -202,7 +248,9 @@ func TestRow64ARedisThatIsAwayIsNoStore(t *testing.T) {
 func TestASessionIsOneRoundTrip(t *testing.T) {
 	r := storetest.Open(t, testenv.StartRedis(t).Addr, time.Second)
 	s := session.NewRedis(r, "test")
-	must(t, s.Put(t.Context(), "a", login("alice", "1"), time.Minute))
+	k := session.NewKeeper(nil, s, "c", nil)
+	token, err := k.Begin(t.Context(), "", login("alice", "1"), time.Minute)
+	must(t, err)
 	commands := func() (n int) {
 		err := r.Do(t.Context(), func(ctx context.Context, c redis.UniversalClient) error {
 			text, err := c.Info(ctx, "stats").Result()
@@ -217,9 +265,8 @@ func TestASessionIsOneRoundTrip(t *testing.T) {
 		return n
 	}
 	before := commands()
-	k := session.NewKeeper(nil, s, "c", nil)
 	for range 10 {
-		if got, err := k.Find(t.Context(), session.Client{}, "a", time.Minute); got == nil || err != nil {
+		if got, err := k.Find(t.Context(), session.Client{}, token, time.Minute); got == nil || err != nil {
 			t.Fatal(got, err)
 		}
 	}
