@@ -190,6 +190,9 @@ type state struct {
 	body  *guardedBody
 	meter *meter
 	path  routing.Path
+	// ask and id are what would otherwise be made for each request.
+	ask routing.Request
+	id  [1]string
 	// cookies are the gateway's own, taken out of the request.
 	cookies []cookie
 	// slot is the next plugin's.

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
@@ -29,7 +30,8 @@ func (e *Engine) identify(_ *gin.Context, st *state) {
 		// with it (W3C Trace Context section 3.3.1).
 		delete(r.Header, "Traceparent")
 		delete(r.Header, "Tracestate")
-		x.TraceID = newID()
+		x.Traceparent = newTraceparent()
+		x.TraceID = x.Traceparent[3:35]
 	}
 	if x.RequestID == "" {
 		x.RequestID = x.TraceID
@@ -110,18 +112,23 @@ func unmapPrefixes(prefixes []netip.Prefix) []netip.Prefix {
 	return out
 }
 
-// newID returns 128 random bits as 32 hexadecimal digits: the form of a W3C
-// trace id, so that one value serves as request id and trace id. It names
-// things and guards nothing.
-func newID() string {
-	var raw [16]byte
-	hi, lo := rand.Uint64(), rand.Uint64()|1 // a trace id is never all zeros
-	for i := range 8 {
-		raw[i], raw[8+i] = byte(hi>>(8*i)), byte(lo>>(8*i))
-	}
-	var text [32]byte
-	hex.Encode(text[:], raw[:])
-	return string(text[:])
+// newTraceparent begins a trace (W3C Trace Context section 3.2). Its trace id
+// serves as request id too: it names things and guards nothing.
+func newTraceparent() string {
+	b := make([]byte, 0, 55)
+	b = append(b, "00-"...)
+	b = appendID(b)
+	b = appendID(b)
+	b = append(b, '-')
+	b = appendID(b)
+	return string(append(b, "-00"...))
+}
+
+// appendID appends 64 random bits, not all zero, as 16 hexadecimal digits.
+func appendID(b []byte) []byte {
+	var raw [8]byte
+	binary.BigEndian.PutUint64(raw[:], rand.Uint64()|1)
+	return hex.AppendEncode(b, raw[:])
 }
 
 // saneID says whether a request id from outside may go into logs and headers

@@ -43,7 +43,12 @@ func (w *response) WriteHeader(status int) {
 func (w *response) finishHead(status int) {
 	h, st := w.rw.Header(), w.st
 	w.edit(h)
-	h["X-Request-Id"] = []string{st.x.RequestID}
+	id := st.id[:]
+	if !headIsCopied(st.r) {
+		id = make([]string, 1)
+	}
+	id[0] = st.x.RequestID
+	h["X-Request-Id"] = id
 	if status == http.StatusSwitchingProtocols {
 		return // its Connection header names the upgrade
 	}
@@ -62,6 +67,14 @@ func (w *response) finishHead(status int) {
 		h["Connection"] = []string{"close"}
 	}
 }
+
+// headIsCopied says whether the server copies a head when it is written;
+// that of HTTP/3 looks at it until the request is over, and after.
+func headIsCopied(r *http.Request) bool { return r.ProtoMajor <= 2 }
+
+// HeadCopied says whether the head was sent and nobody will look at what it
+// was made of.
+func (w *response) HeadCopied() bool { return w.status != 0 && headIsCopied(w.st.r) }
 
 // edit applies the route's edits once.
 func (w *response) edit(h http.Header) {

@@ -41,10 +41,8 @@ func (e *Engine) match(c *gin.Context, st *state) {
 	r, m := st.r, &st.x.Match
 	stripOwn(r.Header, table.OwnHeaders()) // before predicates look at them
 	st.cookies = takeCookies(r.Header, e.deps.Plugins.registry.ownCookies())
-	outcome := table.Match(&routing.Request{
-		Method: r.Method, Host: r.Host, Path: st.path, RawQuery: r.URL.RawQuery, Header: r.Header,
-	}, m)
-	switch outcome {
+	st.ask = routing.Request{Method: r.Method, Host: r.Host, Path: st.path, RawQuery: r.URL.RawQuery, Header: r.Header}
+	switch table.Match(&st.ask, m) {
 	case routing.Matched:
 	case routing.MethodNotAllowed:
 		allow := m.Allow

@@ -6,10 +6,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/sluice-gateway/sluice/proxy/wire"
 	"github.com/sluice-gateway/sluice/routing"
 	"github.com/sluice-gateway/sluice/routing/balance"
 )
@@ -20,12 +22,16 @@ type attempt struct {
 	service string
 	obs     Observer
 
-	ctx    context.Context
+	ctx    context.Context         // nil: the call's, if somebody has to wait
 	cancel context.CancelCauseFunc // nil where the call's context serves
 	view   *bodyView               // nil: no body
 	trip   Trip
 
 	req  *http.Request
+	room struct { // for req, where nobody else will see it
+		req http.Request
+		url url.URL
+	}
 	resp *http.Response // with err == nil
 	err  error
 
@@ -38,7 +44,7 @@ func (c *call) try(pick balance.Pick, first bool) *attempt {
 		return c.hedge(pick)
 	}
 	a := c.attempt(pick, false)
-	a.trip.Inform = c.inform
+	a.trip.call = c
 	a.send(c.engine, c.svc.Retry.PerTry)
 	return a
 }
@@ -48,12 +54,30 @@ func (c *call) try(pick balance.Pick, first bool) *attempt {
 func (c *call) attempt(pick balance.Pick, own bool) *attempt {
 	c.x.Attempts++
 	c.x.Instance = pick.Endpoint.ID()
-	a := &attempt{pick: pick, service: c.svc.Name, obs: c.f.obs, ctx: c.ctx}
-	if own || c.svc.Retry.PerTry > 0 && !c.upgrade {
-		a.ctx, a.cancel = context.WithCancelCause(c.ctx)
+	a := &c.first
+	if c.x.Attempts > 1 || own {
+		a = new(attempt)
 	}
-	a.req = c.request(a)
+	a.pick, a.service, a.obs = pick, c.svc.Name, c.f.obs
+	switch {
+	case own || c.svc.Retry.PerTry > 0 && !c.upgrade:
+		a.ctx, a.cancel = context.WithCancelCause(c.watch())
+	case c.quick():
+		a.trip.quick = true
+	default:
+		a.ctx = c.watch()
+	}
+	c.request(a)
 	return a
+}
+
+// quick reports whether an attempt may begin unwatched: with the engine that
+// asks for the context itself once it has to wait, and nothing that would make
+// somebody else wait. A timeout that is about to pass is not noticed late.
+func (c *call) quick() bool {
+	_, ok := c.engine.(*fastEngine)
+	timeout := c.x.Match.Route.Timeout
+	return ok && c.ctx == nil && c.body == nil && !c.upgrade && !c.x.GRPC && (timeout == 0 || timeout > 4*wire.Patience)
 }
 
 // send runs the round trip. It touches nothing of the call.
@@ -155,7 +179,7 @@ func (c *call) judge(a *attempt) verdict {
 		}
 		return v
 	}
-	switch cause := context.Cause(a.ctx); cause {
+	switch cause := c.cause(a.ctx); cause {
 	case errSlowBody: // the instance was waiting for the client, as we were
 		return verdict{refusal: refuse(routing.CodeBadRequest, "The request body did not arrive in time.", cause)}
 	case errPerTry:

@@ -25,7 +25,7 @@ const (
 type call struct {
 	f      *Forwarder
 	w      http.ResponseWriter
-	client *http.ResponseController
+	client http.ResponseController
 	r      *http.Request
 	x      *routing.Exchange
 	svc    *routing.Service
@@ -33,12 +33,14 @@ type call struct {
 	split  *http.Cookie // from the choice of subset
 	engine Engine
 
+	// ctx and cancel are made by watch; nil while nobody had to wait.
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
-	deadline *deadline
+	deadline deadline
 	body     *requestBody // nil: no body
 
 	header  http.Header // towards the instance
+	own     fields      // what the gateway says in it
 	target  url.URL
 	upgrade bool
 	// idempotent requests may run twice.
@@ -46,6 +48,7 @@ type call struct {
 
 	query balance.Query
 	retry int // further attempts left
+	first attempt
 
 	informing sync.Mutex
 	answered  bool // under informing: no informational response any more
@@ -54,7 +57,9 @@ type call struct {
 // newCall prepares everything that does not depend on the instance.
 func (f *Forwarder) newCall(w http.ResponseWriter, r *http.Request, x *routing.Exchange) (*call, *routing.Refusal) {
 	svc := x.Match.Service
-	c := &call{f: f, w: w, client: http.NewResponseController(w), r: r, x: x, svc: svc}
+	c := f.calls.Get().(*call)
+	c.f, c.w, c.r, c.x, c.svc = f, w, r, x, svc
+	c.client = *http.NewResponseController(w)
 	if refusal := c.outgoing(); refusal != nil {
 		return nil, refusal
 	}
@@ -76,8 +81,6 @@ func (f *Forwarder) newCall(w http.ResponseWriter, r *http.Request, x *routing.E
 	if c.upgrade {
 		c.retry = 0
 	}
-	c.ctx, c.cancel = context.WithCancelCause(r.Context())
-	c.deadline = newDeadline(c.cancel, c.client)
 	c.bound()
 	return c, nil
 }
@@ -93,6 +96,7 @@ func (c *call) bound() {
 	if start.IsZero() {
 		start = time.Now()
 	}
+	c.deadline.base, c.deadline.client = start, &c.client
 	timeout := c.x.Match.Route.Timeout
 	var route, caller time.Time
 	var idle time.Duration
@@ -113,7 +117,7 @@ func (c *call) bound() {
 		}
 	}
 	if hasBody {
-		c.body = newRequestBody(&watched{c.r.Body, c.deadline}, c.r.ContentLength, c.retry > 0, onEnd)
+		c.body = newRequestBody(&watched{c.r.Body, &c.deadline}, c.r.ContentLength, c.retry > 0, onEnd)
 		c.deadline.body = c.body
 		if c.r.ProtoMajor == 1 {
 			// Without it the server reads the rest of the body before it lets
@@ -124,9 +128,42 @@ func (c *call) bound() {
 	c.deadline.set(route, caller, idle)
 }
 
+// watch returns the context that bounds the call: it ends when the client
+// leaves, when the deadline passes and when the call is over. Whoever is about
+// to wait asks for it. Most calls are answered before anybody has to, and a
+// context and a timer that nobody needed would be a good part of what they
+// cost.
+func (c *call) watch() context.Context {
+	if c.ctx == nil {
+		c.ctx, c.cancel = context.WithCancelCause(c.r.Context())
+		c.deadline.start(c.cancel)
+	}
+	return c.ctx
+}
+
+// cause is why ctx, or where that is nil the call's own context, ended; nil
+// if it did not.
+func (c *call) cause(ctx context.Context) error {
+	if ctx == nil {
+		ctx = c.ctx
+	}
+	if ctx == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
 // end gives everything back; nothing of the call lives on after it but the
-// loser of a hedge, which does not look back.
-func (c *call) end() {
+// loser of a hedge, which does not look back. returned says that the call came
+// to its end in good order: one that nothing watched is known to nobody then,
+// and serves again.
+func (c *call) end(returned bool) {
+	if c.ctx == nil {
+		if returned {
+			c.recycle()
+		}
+		return
+	}
 	c.deadline.stop()
 	c.informing.Lock()
 	c.answered = true
@@ -137,6 +174,19 @@ func (c *call) end() {
 		// A read may be waiting for the client; the server waits for the read.
 		_ = c.client.SetReadDeadline(time.Now().Add(linger))
 	}
+}
+
+// recycle makes c ready for another request.
+func (c *call) recycle() {
+	// Of the response's head only the values can still be looked at, by a
+	// writer that has not sent it yet.
+	sent, ok := c.w.(interface{ HeadCopied() bool })
+	f, h, room := c.f, c.header, c.first.trip.room
+	room.Reset(ok && sent.HeadCopied())
+	clear(h)
+	*c = call{header: h}
+	c.first.trip.room = room
+	f.calls.Put(c)
 }
 
 // idempotent reports whether r may be executed twice (RFC 9110 section 9.2.2,
@@ -212,7 +262,7 @@ func (c *call) another(a *attempt, v verdict) (next balance.Pick, ok bool) {
 // repeatable reports whether the request of a may be sent again: nothing of
 // it can have arrived, or it may run twice; and its body is still there.
 func (c *call) repeatable(a *attempt) bool {
-	if c.upgrade || c.ctx.Err() != nil {
+	if c.upgrade || c.r.Context().Err() != nil || c.cause(nil) != nil {
 		return false
 	}
 	if a.resp != nil { // it may still be the one to deliver: leave it whole

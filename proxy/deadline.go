@@ -27,11 +27,11 @@ var (
 type deadline struct {
 	base   time.Time
 	body   *requestBody // set before the first bound
-	cancel context.CancelCauseFunc
 	client *http.ResponseController
 	last   atomic.Int64 // time since base of the last sign of life
 
 	mu      sync.Mutex
+	cancel  context.CancelCauseFunc // nil before start
 	timer   *time.Timer
 	route   time.Time // zero: none
 	caller  time.Time // zero: none
@@ -40,8 +40,13 @@ type deadline struct {
 	over    bool
 }
 
-func newDeadline(cancel context.CancelCauseFunc, client *http.ResponseController) *deadline {
-	return &deadline{base: time.Now(), cancel: cancel, client: client}
+// start has the bounds that are set, and those to come, end a context by
+// cancel. Before that they are only kept.
+func (d *deadline) start(cancel context.CancelCauseFunc) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cancel = cancel
+	d.arm(time.Now())
 }
 
 // set changes the bounds; zero values lift them.
@@ -92,7 +97,7 @@ func (d *deadline) stop() {
 
 // arm sets the timer to the earliest bound; called with mu held.
 func (d *deadline) arm(now time.Time) {
-	if d.over {
+	if d.over || d.cancel == nil {
 		return
 	}
 	next, _ := d.next()

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-gateway/sluice/proxy/wire"
 	"github.com/sluice-gateway/sluice/routing"
 )
 
@@ -30,10 +32,10 @@ type Engine interface {
 // Trip is how far one round trip came. The engine sets it, from any
 // goroutine; the forwarder reads it after RoundTrip returned.
 type Trip struct {
-	// Inform takes informational responses other than 101; an error ends the
-	// round trip. It may be nil.
-	Inform func(code int, header http.Header) error
-
+	// call takes informational responses; nil for none.
+	call  *call
+	quick bool
+	room  wire.Room
 	state atomic.Uint32
 }
 
@@ -69,11 +71,23 @@ func (t *Trip) Answered() { t.state.Or(tripAnswered) }
 
 // Informed hands an informational response over.
 func (t *Trip) Informed(code int, header http.Header) error {
-	if t.Inform == nil {
+	if t.call == nil {
 		return nil
 	}
-	return t.Inform(code, header)
+	return t.call.inform(code, header)
 }
+
+// Quick reports whether the request's context ends only when the client
+// leaves. Whoever has to wait asks Watch for the one that bounds the round
+// trip.
+func (t *Trip) Quick() bool { return t.quick }
+
+// Watch returns the context that bounds a quick round trip. It is for the
+// goroutine of the request.
+func (t *Trip) Watch() context.Context { return t.call.watch() }
+
+// Room is the memory of the exchange.
+func (t *Trip) Room() *wire.Room { return &t.room }
 
 func (t *Trip) is(s uint32) bool { return t.state.Load()&s != 0 }
 

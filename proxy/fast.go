@@ -42,6 +42,9 @@ type fastEngine struct {
 // RoundTrip implements Engine.
 func (e *fastEngine) RoundTrip(req *http.Request, trip *Trip) (*http.Response, error) {
 	if !wire.Fits(req) {
+		if trip.Quick() {
+			req = req.WithContext(trip.Watch())
+		}
 		return e.std.RoundTrip(req, trip)
 	}
 	return e.client.RoundTrip(req, trip, idempotent(req))

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
+	"sync/atomic"
 
 	"github.com/sluice-gateway/sluice/routing"
 )
@@ -34,6 +36,8 @@ type Forwarder struct {
 	obs     Observer
 	engines *engines
 	tunnels tunnels
+	calls   sync.Pool
+	port    atomic.Pointer[portText]
 }
 
 // New makes a forwarder. obs may be nil.
@@ -47,7 +51,9 @@ func New(cfg Config, log *slog.Logger, obs Observer) (*Forwarder, error) {
 	if obs == nil {
 		obs = noObserver{}
 	}
-	return &Forwarder{log: log, obs: obs, engines: newEngines(cfg.NewEngine)}, nil
+	f := &Forwarder{log: log, obs: obs, engines: newEngines(cfg.NewEngine)}
+	f.calls.New = func() any { return &call{header: http.Header{}} }
+	return f, nil
 }
 
 // Forward sends r to an instance of x.Match.Service and streams the response
@@ -63,8 +69,11 @@ func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, x *routing.E
 	if refusal != nil {
 		return refusal
 	}
-	defer c.end()
-	return c.run()
+	returned := false
+	defer func() { c.end(returned) }()
+	refusal = c.run()
+	returned = true
+	return refusal
 }
 
 // Retain makes the engines that upstreams in use need and closes the idle

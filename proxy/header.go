@@ -38,9 +38,11 @@ func StripHopByHop(h http.Header) {
 func removeHopByHop(h http.Header) {
 	for _, line := range h["Connection"] {
 		for token := range strings.SplitSeq(line, ",") {
-			if token = textproto.TrimString(token); token != "" {
-				h.Del(token)
+			token = textproto.TrimString(token)
+			if token == "" || strings.EqualFold(token, "keep-alive") || strings.EqualFold(token, "close") {
+				continue // most say just this
 			}
+			h.Del(token)
 		}
 	}
 	for _, name := range hopByHop {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -24,10 +23,8 @@ func (c *call) outgoing() *routing.Refusal {
 	if secure(c.svc.Upstream.Protocol) {
 		c.target.Scheme = "https"
 	}
-	h := maps.Clone(c.r.Header)
-	if h == nil {
-		h = http.Header{}
-	}
+	h := c.header
+	maps.Copy(h, c.r.Header)
 	StripHopByHop(h)
 	c.upgrade = h["Upgrade"] != nil
 	if c.upgrade && (multiplexed(c.svc.Upstream.Protocol) || c.r.ProtoMajor != 1 || c.r.Method != http.MethodGet) {
@@ -39,8 +36,7 @@ func (c *call) outgoing() *routing.Refusal {
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = nil // or the transport invents one
 	}
-	identify(h, c.r, c.x)
-	c.header = h
+	c.identify()
 	return nil
 }
 
@@ -97,10 +93,10 @@ func (f *fields) setIfAbsent(name, value string) {
 
 // identify says where the request came from and which one it is. What h holds
 // of X-Forwarded-* already was left there by the edge, because a trusted
-// proxy sent it; a traceparent was made or accepted there. Without one, the
-// instance becomes a child of the request's trace, not sampled.
-func identify(h http.Header, r *http.Request, x *routing.Exchange) {
-	f := &fields{h: h}
+// proxy sent it; a traceparent was made or accepted there.
+func (c *call) identify() {
+	h, r, x, f := c.header, c.r, c.x, &c.own
+	f.h = h
 	chain := peerHost(r)
 	if prior := h["X-Forwarded-For"]; len(prior) > 0 {
 		chain = strings.Join(prior, ", ") + ", " + chain
@@ -113,7 +109,7 @@ func identify(h http.Header, r *http.Request, x *routing.Exchange) {
 	f.setIfAbsent("X-Forwarded-Proto", proto)
 	f.setIfAbsent("X-Forwarded-Host", r.Host)
 	if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && h["X-Forwarded-Port"] == nil {
-		f.set("X-Forwarded-Port", strconv.Itoa(a.Port))
+		f.set("X-Forwarded-Port", c.f.portOf(a))
 	}
 	if x.RequestID != "" {
 		f.set("X-Request-Id", x.RequestID)
@@ -122,23 +118,40 @@ func identify(h http.Header, r *http.Request, x *routing.Exchange) {
 		return
 	}
 	f.set("X-Trace-Id", x.TraceID)
-	if h["Traceparent"] == nil && len(x.TraceID) == 32 {
-		b := make([]byte, 0, 55)
-		b = append(b, "00-"...)
-		b = append(b, x.TraceID...)
-		b = append(b, '-')
-		b = strconv.AppendUint(b, rand.Uint64()|1<<63, 16) // 16 digits
-		f.set("Traceparent", string(append(b, "-00"...)))
+	if h["Traceparent"] == nil && x.Traceparent != "" {
+		f.set("Traceparent", x.Traceparent)
 	}
 }
 
+// portText is a port as it is written.
+type portText struct {
+	port int
+	text string
+}
+
+// portOf writes the port of a: a gateway has one or two.
+func (f *Forwarder) portOf(a *net.TCPAddr) string {
+	p := f.port.Load()
+	if p == nil || p.port != a.Port {
+		p = &portText{a.Port, strconv.Itoa(a.Port)}
+		f.port.Store(p)
+	}
+	return p.text
+}
+
 // request makes the request for one attempt.
-func (c *call) request(a *attempt) *http.Request {
-	out := c.r.WithContext(a.ctx)
-	u := c.target
-	u.Host = a.pick.Endpoint.Address()
-	out.URL = &u
-	out.Host = c.host(u.Host)
+func (c *call) request(a *attempt) {
+	out := &a.room.req
+	if a.ctx != nil {
+		out = c.r.WithContext(a.ctx)
+	} else {
+		*out = *c.r
+	}
+	a.req = out
+	a.room.url = c.target
+	a.room.url.Host = a.pick.Endpoint.Address()
+	out.URL = &a.room.url
+	out.Host = c.host(out.URL.Host)
 	out.Header = c.header
 	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
 	out.RequestURI = ""
@@ -148,7 +161,7 @@ func (c *call) request(a *attempt) *http.Request {
 	out.Body, out.GetBody = nil, nil
 	if c.body == nil {
 		out.ContentLength = 0
-		return out
+		return
 	}
 	a.view = c.body.view()
 	out.Body = a.view
@@ -156,7 +169,6 @@ func (c *call) request(a *attempt) *http.Request {
 	if c.retry > 0 {
 		out.GetBody = a.rewind
 	}
-	return out
 }
 
 // rewind gives the transport the body again, for the cases in which it knows

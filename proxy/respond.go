@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"io"
 	"maps"
 	"net/http"
@@ -15,6 +14,10 @@ import (
 	"github.com/sluice-gateway/sluice/routing"
 	"github.com/sluice-gateway/sluice/routing/balance"
 )
+
+// unsent is how much of a response the server keeps until the request is over:
+// writing as much waits for nobody.
+const unsent = 2 << 10
 
 // copyBuffers are the 32 KiB through which every body goes.
 var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
@@ -87,6 +90,9 @@ func (c *call) respond(a *attempt) *routing.Refusal {
 	stream := c.x.GRPC || isEventStream(resp.Header)
 	flush := stream || resp.ContentLength < 0
 	c.deadline.started(stream, c.svc.Idle)
+	if flush {
+		c.watch()
+	}
 	c.w.WriteHeader(resp.StatusCode)
 	if flush && resp.ContentLength != 0 && c.r.Method != http.MethodHead {
 		// A gRPC response that is only trailers has length 0: flushing its
@@ -117,6 +123,9 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 	left := a.resp.ContentLength
 	for {
 		n, rerr := a.resp.Body.Read(buf[:])
+		if rerr == nil || n > unsent {
+			c.watch() // the client may be slow to take it
+		}
 		if n > 0 {
 			c.deadline.touch()
 			_, werr := c.w.Write(buf[:n])
@@ -142,7 +151,7 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 
 // cutShort aborts a response whose body broke off, and tells who it was.
 func (c *call) cutShort(a *attempt) {
-	switch context.Cause(c.ctx) {
+	switch c.cause(a.ctx) {
 	case errRouteTimeout:
 		c.abort(a, "upstream", balance.TimedOut)
 	case errIdle, errClientDeadline:

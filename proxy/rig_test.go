@@ -109,8 +109,9 @@ func (g *rig) serve() *rig {
 func (g *rig) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &routing.Exchange{
 		Start: time.Now(), RequestID: "req-1", TraceID: strings.Repeat("a", 32),
-		Client: netip.MustParseAddr("127.0.0.1"),
-		GRPC:   strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"),
+		Traceparent: "00-" + strings.Repeat("a", 32) + "-" + strings.Repeat("b", 16) + "-00",
+		Client:      netip.MustParseAddr("127.0.0.1"),
+		GRPC:        strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"),
 	}
 	x.Match.Route, x.Match.Service = g.route, g.service
 	x.Match.Path = routing.Path{Forward: r.URL.EscapedPath(), Match: r.URL.EscapedPath()}

@@ -14,6 +14,10 @@ type Exchange struct {
 	// RequestID and TraceID are the gateway's.
 	RequestID string
 	TraceID   string
+	// Traceparent is what instances are told where the client said nothing
+	// that is believed: a trace that begins here, not sampled. "" where they
+	// get the client's, or none.
+	Traceparent string
 	// Client is the client's address, computed once from the connection and
 	// trusted_proxies; unmapped.
 	Client netip.Addr

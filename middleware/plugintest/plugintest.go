@@ -134,6 +134,8 @@ func (g *Gateway) Table() *routing.Table { return g.table.Load() }
 func (g *Gateway) Do(r *http.Request) Result {
 	result := &Result{Response: httptest.NewRecorder()}
 	g.engine.ServeHTTP(result.Response, r.WithContext(context.WithValue(r.Context(), resultKey{}, result)))
+	// What was sent; the engine uses again what it made the head of.
+	maps.Copy(result.Response.Header(), result.Response.Result().Header)
 	return *result
 }
 

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"context"
 	"errors"
 	"io"
 )
@@ -11,7 +10,7 @@ var errBodyClosed = errors.New("read of a closed response body")
 // body is a response's body on the connection it comes from. It gives the
 // connection back at its end, and closes it everywhere else.
 type body struct {
-	exchange
+	*exchange
 	reusable   bool
 	left       int64 // of the length, or of the chunk
 	chunks     *chunks
@@ -50,8 +49,8 @@ func (b *body) finish(err error) {
 		return
 	}
 	b.end = err
-	if b.ctx.Err() != nil && err != errBodyClosed {
-		b.end = context.Cause(b.ctx)
+	if cause := b.ended(); cause != nil && err != errBodyClosed {
+		b.end = cause
 	}
 	b.drop()
 }
@@ -102,5 +101,5 @@ func (b *body) some(p []byte) (int, error) {
 		return n, nil
 	}
 	c.freeBuffer() // the reader has its own
-	return c.nc.Read(p)
+	return b.exchange.read(p)
 }

@@ -108,8 +108,8 @@ func (b *body) trailers() error {
 		return err
 	}
 	if text != "" {
-		fields, err := parseFields(text)
-		if err != nil {
+		fields := http.Header{}
+		if err := parseFields(text, fields, make([]string, lines(text))); err != nil {
 			return err
 		}
 		if *s.trailer == nil {

@@ -34,10 +34,20 @@ type Trace interface {
 	Wrote()
 	// Answered: the first byte of an answer came.
 	Answered()
+	// Quick: the request's context does not bound the exchange. Before
+	// anything waits for long, Watch is asked for the one that does.
+	Quick() bool
+	Watch() context.Context
+	// Room is where the exchange is kept; nil for new memory.
+	Room() *Room
 	// Informed takes an informational response other than 100 and 101; an
 	// error ends the round trip.
 	Informed(code int, header http.Header) error
 }
+
+// Patience is how long a quick exchange may take before it is watched. Most
+// are over by then: they cost no context, and no timer.
+const Patience = 20 * time.Millisecond
 
 // Client sends requests over connections that it keeps by address. Safe for
 // concurrent use. Without use it holds nothing but idle connections, which it
@@ -90,27 +100,27 @@ func (c *Client) try(req *http.Request, out *outgoing, trace Trace, kept, replay
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx), false
 	}
-	cn, reused, err := c.connect(ctx, req.URL.Host, kept)
+	cn, reused, err := c.connect(ctx, req.URL.Host, kept, trace)
 	if err != nil {
 		return nil, err, false
 	}
 	trace.Connected(reused)
-	x := exchange{conn: cn, ctx: ctx, stop: context.AfterFunc(ctx, cn.interrupt)}
-	wrote, err := cn.nc.Write(out.bytes)
-	if wrote > 0 {
-		trace.Wrote()
+	room := trace.Room()
+	if room == nil {
+		room = new(Room)
 	}
-	if err == nil {
-		resp, err = x.answer(c, req, trace)
-	}
+	room.Reset(true)
+	x := &room.exchange
+	x.conn, x.trace, x.room = cn, trace, room
+	cn.use = x
+	resp, wrote, err := x.run(c, req, out)
 	if err == nil {
 		return resp, nil, false
 	}
 	silent := !cn.answered
-	ended := ctx.Err() != nil
 	x.drop()
-	if ended {
-		return nil, context.Cause(ctx), false
+	if err := x.ended(); err != nil {
+		return nil, err, false
 	}
 	timeout, isNet := errors.AsType[net.Error](err)
 	stale = reused && silent && (wrote == 0 || replay) && !(isNet && timeout.Timeout())
@@ -119,7 +129,7 @@ func (c *Client) try(req *http.Request, out *outgoing, trace Trace, kept, replay
 
 // connect returns a kept connection, if there is one and it may be had, or a
 // fresh one.
-func (c *Client) connect(ctx context.Context, address string, kept bool) (cn *conn, reused bool, err error) {
+func (c *Client) connect(ctx context.Context, address string, kept bool, trace Trace) (cn *conn, reused bool, err error) {
 	if c.pool.closing.Load() {
 		c.pool.closing.Store(false)
 	}
@@ -128,53 +138,12 @@ func (c *Client) connect(ctx context.Context, address string, kept bool) (cn *co
 			return cn, true, nil
 		}
 	}
+	if trace.Quick() {
+		ctx = trace.Watch()
+	}
 	nc, err := c.conf.Dial(ctx, address)
 	if err != nil {
 		return nil, false, err
 	}
 	return newConn(nc, &c.pool, address), false, nil
-}
-
-// exchange is the use of one connection for one request: from there on until
-// the response's body has ended, the context can interrupt the connection.
-type exchange struct {
-	conn *conn
-	ctx  context.Context
-	stop func() bool
-}
-
-// drop closes the connection.
-func (x *exchange) drop() {
-	x.stop()
-	x.conn.close()
-}
-
-// release keeps the connection for another request, if it is fit for one.
-func (x *exchange) release(reusable bool) {
-	if !x.stop() || !reusable || x.conn.buffered() > 0 {
-		// Where the interrupt may have come, it may also still be coming.
-		x.conn.close()
-		return
-	}
-	x.conn.pool.put(x.conn)
-}
-
-// expect bounds what is read next, the context apart; 0 lifts the bound.
-func (x *exchange) expect(d time.Duration) error {
-	if d == 0 && !x.conn.bounded {
-		return nil
-	}
-	x.conn.bounded = d != 0
-	var at time.Time
-	if d != 0 {
-		at = time.Now().Add(d)
-	}
-	if err := x.conn.nc.SetReadDeadline(at); err != nil {
-		return err
-	}
-	// An interrupt before this was undone by it; a later one stands.
-	if x.ctx.Err() != nil {
-		return context.Cause(x.ctx)
-	}
-	return nil
 }

@@ -31,6 +31,7 @@ type conn struct {
 	r, w     int // buf[r:w] was read and not taken
 	answered bool
 	bounded  bool // a read deadline is set
+	use      *exchange
 
 	idleSince time.Time
 	peeked    bool
@@ -83,7 +84,7 @@ func (c *conn) fill(limit int) error {
 		c.w = copy(larger, c.buf[:c.w])
 		c.buf = larger
 	}
-	n, err := c.nc.Read(c.buf[c.w:])
+	n, err := c.use.read(c.buf[c.w:])
 	c.w += n
 	if n > 0 {
 		c.answered = true

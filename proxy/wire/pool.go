@@ -59,6 +59,7 @@ func (s *shelf) pop() *conn {
 func (p *pool) put(c *conn) {
 	c.freeBuffer()
 	c.answered = false
+	c.use = nil
 	c.idleSince = time.Now()
 	for {
 		v, ok := p.shelves.Load(c.address)

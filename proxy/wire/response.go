@@ -33,7 +33,7 @@ const maxInforms = 32
 
 // answer reads responses up to the final one and frames its body. On an error
 // the connection is still the caller's to close.
-func (x *exchange) answer(c *Client, req *http.Request, trace Trace) (*http.Response, error) {
+func (x *exchange) answer(c *Client, req *http.Request) (*http.Response, error) {
 	if err := x.expect(c.conf.ResponseHeader); err != nil {
 		return nil, err
 	}
@@ -43,13 +43,13 @@ func (x *exchange) answer(c *Client, req *http.Request, trace Trace) (*http.Resp
 		}
 		return nil, err
 	}
-	trace.Answered()
+	x.trace.Answered()
 	for range maxInforms + 1 {
 		text, err := x.conn.section(c.conf.MaxHead)
 		if err != nil {
 			return nil, err
 		}
-		resp, err := parseHead(text)
+		resp, err := x.room.parseHead(text)
 		switch {
 		case err != nil:
 			return nil, err
@@ -59,7 +59,7 @@ func (x *exchange) answer(c *Client, req *http.Request, trace Trace) (*http.Resp
 			resp.Request = req
 			return resp, x.frame(resp, c.conf.MaxHead)
 		case resp.StatusCode != http.StatusContinue:
-			if err := trace.Informed(resp.StatusCode, resp.Header); err != nil {
+			if err := x.trace.Informed(resp.StatusCode, resp.Header); err != nil {
 				return nil, err
 			}
 		}
@@ -102,9 +102,14 @@ func (c *conn) section(limit int) (string, error) {
 }
 
 // parseHead reads a status line and fields, all ended by CRLF.
-func parseHead(text string) (*http.Response, error) {
+func (r *Room) parseHead(text string) (*http.Response, error) {
 	line, rest, _ := strings.Cut(text, "\r\n")
-	resp := &http.Response{ProtoMajor: 1}
+	resp := &r.resp
+	*resp = http.Response{ProtoMajor: 1}
+	if r.header == nil {
+		r.header = http.Header{}
+	}
+	clear(r.header)
 	switch {
 	case strings.HasPrefix(line, "HTTP/1.1 "):
 		resp.ProtoMinor = 1
@@ -118,30 +123,29 @@ func parseHead(text string) (*http.Response, error) {
 		return nil, errStatusLine
 	}
 	resp.StatusCode = int(code[0]-'0')*100 + int(code[1]-'0')*10 + int(code[2]-'0')
-	var err error
-	resp.Header, err = parseFields(rest)
-	return resp, err
+	resp.Header = r.header
+	return resp, parseFields(rest, resp.Header, r.fields(lines(rest)))
 }
 
 func digit(b byte) bool { return '0' <= b && b <= '9' }
 
-// parseFields reads field lines, all ended by CRLF. Names and values are
-// parts of text.
-func parseFields(text string) (http.Header, error) {
-	n := strings.Count(text, "\n")
-	h := make(http.Header, n)
-	values := make([]string, n)
+// lines counts them.
+func lines(text string) int { return strings.Count(text, "\n") }
+
+// parseFields adds field lines, all ended by CRLF, to h, whose slices are
+// parts of values. Names and values are parts of text.
+func parseFields(text string, h http.Header, values []string) error {
 	for i := 0; text != ""; i++ {
 		var line string
 		line, text, _ = strings.Cut(text, "\r\n")
 		if line[0] == ' ' || line[0] == '\t' {
-			return nil, errFolded
+			return errFolded
 		}
 		name, value, ok := strings.Cut(line, ":")
 		value = strings.Trim(value, " \t")
 		// A name with a space before the colon is none, RFC 9112 section 5.1.
 		if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			return nil, errField
+			return errField
 		}
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		values[i] = value
@@ -151,7 +155,7 @@ func parseFields(text string) (http.Header, error) {
 			h[name] = values[i : i+1 : i+1]
 		}
 	}
-	return h, nil
+	return nil
 }
 
 // frame finds out where the body ends (RFC 9112 section 6.3) and sets
@@ -190,7 +194,8 @@ func (x *exchange) frame(resp *http.Response, maxHead int) error {
 		x.release(!resp.Close)
 		return nil
 	}
-	b := &body{exchange: *x, reusable: !resp.Close, left: length}
+	b := &x.room.body
+	*b = body{exchange: x, reusable: !resp.Close, left: length}
 	switch {
 	case chunked:
 		b.chunks = &chunks{trailer: &resp.Trailer, limit: maxHead}
@@ -204,7 +209,7 @@ func (x *exchange) frame(resp *http.Response, maxHead int) error {
 	}
 	resp.Body = b
 	if x.conn.buffered() == 0 || b.chunks != nil || b.untilClose || length > int64(x.conn.buffered()) {
-		return x.expect(0) // the body may take its time
+		return x.takeTime()
 	}
 	return nil
 }

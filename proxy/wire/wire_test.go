@@ -22,14 +22,28 @@ type note struct {
 	steps  []string
 	infos  []int
 	inform error
+	// quick is what Watch returns; nil for an exchange that is none.
+	quick   context.Context
+	watched int
+	onWatch func()
+	room    *Room
 }
 
 func (n *note) Asked() { n.steps = append(n.steps, "asked") }
 func (n *note) Connected(reused bool) {
 	n.steps = append(n.steps, map[bool]string{false: "fresh", true: "reused"}[reused])
 }
-func (n *note) Wrote()    { n.steps = append(n.steps, "wrote") }
-func (n *note) Answered() { n.steps = append(n.steps, "answered") }
+func (n *note) Quick() bool            { return n.quick != nil }
+func (n *note) Watch() context.Context {
+	n.watched++
+	if n.onWatch != nil {
+		n.onWatch()
+	}
+	return n.quick
+}
+func (n *note) Room() *Room            { return n.room }
+func (n *note) Wrote()                 { n.steps = append(n.steps, "wrote") }
+func (n *note) Answered()              { n.steps = append(n.steps, "answered") }
 func (n *note) Informed(code int, _ http.Header) error {
 	n.infos = append(n.infos, code)
 	return n.inform
