@@ -23,6 +23,9 @@ type Engine interface {
 	// After a 101 response Body is an io.ReadWriteCloser over the raw
 	// connection, with CloseWrite() error where the transport can half-close.
 	RoundTrip(req *http.Request, trip *Trip) (*http.Response, error)
+	// Leave says that there is no instance at address any more: what is kept
+	// for it is let go, as far as the client can do that for one address.
+	Leave(address string)
 	// CloseIdle closes connections that no request uses.
 	CloseIdle()
 }

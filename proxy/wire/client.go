@@ -1,8 +1,11 @@
 package wire
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -12,6 +15,11 @@ import (
 type Config struct {
 	// Dial makes a connection; it ends when the context does.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// TLS is set up on every connection; nil is plain TCP. Without a server
+	// name, the certificate must name the host of the address.
+	TLS *tls.Config
+	// Handshake bounds the setting up of TLS; 0 is none.
+	Handshake time.Duration
 	// ResponseHeader bounds the wait for a response's head once the request
 	// was written; 0 is none.
 	ResponseHeader time.Duration
@@ -58,8 +66,15 @@ func New(conf Config) (*Client, error) {
 }
 
 // CloseIdle closes connections that no request uses, and those in use once
-// they are free, until there is another request.
-func (c *Client) CloseIdle() { c.pool.closeIdle() }
+// they are free. Later requests make new ones.
+func (c *Client) CloseIdle() { c.pool.retireAll() }
+
+// Leave is CloseIdle for the connections to one address.
+func (c *Client) Leave(address string) { c.pool.retire(address) }
+
+// Connections returns how many connections to address there are, those that
+// are being made included, and how many of them serve no request.
+func (c *Client) Connections(address string) (open, idle int) { return c.pool.count(address) }
 
 // RoundTrip sends req to req.URL.Host and returns the response. The request
 // must be one that Fits accepts. Its context bounds the exchange until the
@@ -69,6 +84,8 @@ func (c *Client) CloseIdle() { c.pool.closeIdle() }
 // A connection that had been idle and turns out closed before any byte of an
 // answer came is replaced once by a fresh one, if nothing was written or
 // replay says that req may run twice.
+//
+// After ErrProtocol, req can be sent in another way: its body is as it was.
 func (c *Client) RoundTrip(req *http.Request, trace Trace, replay bool) (*http.Response, error) {
 	out, err := newOutgoing(req)
 	if err != nil {
@@ -78,6 +95,9 @@ func (c *Client) RoundTrip(req *http.Request, trace Trace, replay bool) (*http.R
 	resp, err, stale := c.try(req, out, trace, true, replay)
 	if stale {
 		resp, err, _ = c.try(req, out, trace, false, false)
+	}
+	if errors.Is(err, ErrProtocol) && req.ContentLength > 0 {
+		req.Body = io.NopCloser(bytes.NewReader(bytes.Clone(out.bytes[out.split:])))
 	}
 	return resp, err
 }
@@ -120,19 +140,30 @@ func (c *Client) try(req *http.Request, out *outgoing, trace Trace, kept, replay
 // connect returns a kept connection, if there is one and it may be had, or a
 // fresh one.
 func (c *Client) connect(ctx context.Context, address string, kept bool) (cn *conn, reused bool, err error) {
-	if c.pool.closing.Load() {
-		c.pool.closing.Store(false)
-	}
 	if kept {
 		if cn := c.pool.get(address); cn != nil {
 			return cn, true, nil
 		}
 	}
-	nc, err := c.conf.Dial(ctx, address)
+	shelf, era := c.pool.place(address)
+	sock, err := c.dial(ctx, address)
 	if err != nil {
+		shelf.displace()
 		return nil, false, err
 	}
-	return newConn(nc, &c.pool, address), false, nil
+	return newConn(sock, shelf, era), false, nil
+}
+
+func (c *Client) dial(ctx context.Context, address string) (*socket, error) {
+	nc, err := c.conf.Dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	sock := newSocket(nc)
+	if c.conf.TLS != nil {
+		err = sock.secure(ctx, c.conf.TLS, address, c.conf.Handshake)
+	}
+	return sock, err
 }
 
 // exchange is the use of one connection for one request: from there on until
@@ -146,7 +177,7 @@ type exchange struct {
 // drop closes the connection.
 func (x *exchange) drop() {
 	x.stop()
-	x.conn.close()
+	x.conn.cut()
 }
 
 // release keeps the connection for another request, if it is fit for one.
@@ -156,7 +187,7 @@ func (x *exchange) release(reusable bool) {
 		x.conn.close()
 		return
 	}
-	x.conn.pool.put(x.conn)
+	x.conn.shelf.put(x.conn)
 }
 
 // expect bounds what is read next, the context apart; 0 lifts the bound.

@@ -1,6 +1,6 @@
-// Package wire is an HTTP/1.1 client for plain TCP that serves each exchange
-// on the goroutine that asked for it: no connection has a reader or a writer
-// of its own.
+// Package wire is an HTTP/1.1 client, over TCP and TLS, that serves each
+// exchange on the goroutine that asked for it: no connection has a reader or a
+// writer of its own.
 //
 // In: requests that Fits accepts; the head and a small body leave in one
 // write. Out: responses whose head was parsed once, strictly, and whose body

@@ -290,7 +290,7 @@ func TestRequestsThatDoNotFit(t *testing.T) {
 		"Transfer-Encoding":        func(r *http.Request) { r.Header["Transfer-Encoding"] = []string{"chunked"} },
 		"trailers":                 func(r *http.Request) { r.Trailer = http.Header{"X": nil} },
 		"CONNECT":                  func(r *http.Request) { r.Method = "CONNECT" },
-		"https":                    func(r *http.Request) { r.URL.Scheme = "https" },
+		"another scheme":           func(r *http.Request) { r.URL.Scheme = "ftp" },
 		"a name to be encoded":     func(r *http.Request) { r.Host = "münchen.example" },
 		"a zone":                   func(r *http.Request) { r.Host = "[fe80::1%eth0]" },
 		"no host":                  func(r *http.Request) { r.Host = "" },

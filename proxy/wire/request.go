@@ -17,11 +17,11 @@ import (
 // the client may fail in the middle of it; that needs a second goroutine.
 const MaxBody = 16 << 10
 
-// Fits reports whether RoundTrip takes req: plain HTTP, no upgrade, no
+// Fits reports whether RoundTrip takes req: no upgrade, no
 // CONNECT, nothing that waits for 100 Continue, and no body or one whose
 // length is known and at most MaxBody.
 func Fits(req *http.Request) bool {
-	if req.Close || req.Method == http.MethodConnect || req.URL.Scheme != "http" || !plainHost(req.Host) {
+	if req.Close || req.Method == http.MethodConnect || req.URL.Scheme != "http" && req.URL.Scheme != "https" || !plainHost(req.Host) {
 		return false
 	}
 	for _, name := range [...]string{"Connection", "Expect", "Transfer-Encoding", "Trailer", "Upgrade"} {
@@ -50,7 +50,10 @@ func plainHost(host string) bool {
 }
 
 // outgoing is a request as it goes over the wire, in a pooled buffer.
-type outgoing struct{ bytes []byte }
+type outgoing struct {
+	bytes []byte
+	split int // where the head ends
+}
 
 var outgoings = sync.Pool{New: func() any { return &outgoing{bytes: make([]byte, 0, 4<<10)} }}
 
@@ -126,6 +129,7 @@ func (o *outgoing) head(req *http.Request) error {
 		b = append(b, "\r\n"...)
 	}
 	o.bytes = append(b, "\r\n"...)
+	o.split = len(o.bytes)
 	return nil
 }
 
