@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -50,6 +51,9 @@ func (b *body) finish(err error) {
 		return
 	}
 	b.end = err
+	if fault := b.up.err(); fault != nil {
+		b.end = fmt.Errorf("send request body: %w", fault)
+	}
 	if b.ctx.Err() != nil && err != errBodyClosed {
 		b.end = context.Cause(b.ctx)
 	}

@@ -1,11 +1,10 @@
 package wire
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -82,8 +81,12 @@ func (c *Client) Connections(address string) (open, idle int) { return c.pool.co
 // goroutine at a time.
 //
 // A connection that had been idle and turns out closed before any byte of an
-// answer came is replaced once by a fresh one, if nothing was written or
-// replay says that req may run twice.
+// answer came is replaced once by a fresh one, if nothing was written, or if
+// replay says that req may run twice and its body was sent with the head.
+//
+// A body that is larger than MaxBody, or whose length is not known, is sent
+// while the answer is read, on a goroutine that lasts as long as a Read of the
+// body does, also after RoundTrip has returned and the response has ended.
 //
 // After ErrProtocol, req can be sent in another way: its body is as it was.
 func (c *Client) RoundTrip(req *http.Request, trace Trace, replay bool) (*http.Response, error) {
@@ -96,8 +99,8 @@ func (c *Client) RoundTrip(req *http.Request, trace Trace, replay bool) (*http.R
 	if stale {
 		resp, err, _ = c.try(req, out, trace, false, false)
 	}
-	if errors.Is(err, ErrProtocol) && req.ContentLength > 0 {
-		req.Body = io.NopCloser(bytes.NewReader(bytes.Clone(out.bytes[out.split:])))
+	if errors.Is(err, ErrProtocol) {
+		out.giveBack(req)
 	}
 	return resp, err
 }
@@ -121,6 +124,9 @@ func (c *Client) try(req *http.Request, out *outgoing, trace Trace, kept, replay
 		trace.Wrote()
 	}
 	if err == nil {
+		err = x.send(out, req.ContentLength, c.conf.ResponseHeader)
+	}
+	if err == nil {
 		resp, err = x.answer(c, req, trace)
 	}
 	if err == nil {
@@ -132,8 +138,11 @@ func (c *Client) try(req *http.Request, out *outgoing, trace Trace, kept, replay
 	if ended {
 		return nil, context.Cause(ctx), false
 	}
+	if fault := x.up.err(); fault != nil {
+		return nil, fmt.Errorf("send request body: %w", fault), false
+	}
 	timeout, isNet := errors.AsType[net.Error](err)
-	stale = reused && silent && (wrote == 0 || replay) && !(isNet && timeout.Timeout())
+	stale = reused && silent && (wrote == 0 || replay && x.up == nil) && !(isNet && timeout.Timeout())
 	return nil, err, stale
 }
 
@@ -172,6 +181,24 @@ type exchange struct {
 	conn *conn
 	ctx  context.Context
 	stop func() bool
+	up   *upload // nil: all was sent with the head
+}
+
+// send begins to send the body that did not go out with the head, and bounds
+// the wait for the response's head, which begins when all of the request was
+// sent.
+func (x *exchange) send(out *outgoing, length int64, bound time.Duration) error {
+	if out.rest == nil {
+		return x.expect(bound)
+	}
+	if err := x.expect(0); err != nil {
+		return err
+	}
+	x.conn.bounded = bound > 0 // from here on by the upload
+	x.up = &upload{conn: x.conn, ctx: x.ctx, src: out.rest, left: length, head: bound}
+	out.rest = nil
+	go x.up.run()
+	return nil
 }
 
 // drop closes the connection.
@@ -182,12 +209,16 @@ func (x *exchange) drop() {
 
 // release keeps the connection for another request, if it is fit for one.
 func (x *exchange) release(reusable bool) {
-	if !x.stop() || !reusable || x.conn.buffered() > 0 {
-		// Where the interrupt may have come, it may also still be coming.
-		x.conn.close()
-		return
+	// Where the interrupt may have come, it may also still be coming.
+	reusable = x.stop() && reusable && x.conn.buffered() == 0
+	switch {
+	case x.up != nil:
+		x.up.release(reusable)
+	case reusable:
+		x.conn.shelf.put(x.conn)
+	default:
+		x.conn.cut()
 	}
-	x.conn.shelf.put(x.conn)
 }
 
 // expect bounds what is read next, the context apart; 0 lifts the bound.

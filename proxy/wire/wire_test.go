@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"strings"
 	"sync"
 	"testing"
@@ -93,10 +94,11 @@ func peer(t testing.TB, script func(n int, c *net.TCPConn, br *bufio.Reader)) (a
 	return l.Addr().String()
 }
 
-// request reads a request whole and returns it as sent, or "".
+// request reads a request whole and returns it, with a chunked body decoded,
+// or "".
 func request(br *bufio.Reader) string {
 	var b strings.Builder
-	length := 0
+	length, chunked := 0, false
 	for {
 		line, err := br.ReadString('\n')
 		if err != nil {
@@ -108,9 +110,19 @@ func request(br *bufio.Reader) string {
 				length = length*10 + int(ch-'0')
 			}
 		}
+		chunked = chunked || line == "Transfer-Encoding: chunked\r\n"
 		if line == "\r\n" {
 			break
 		}
+	}
+	if chunked {
+		if _, err := io.Copy(&b, httputil.NewChunkedReader(br)); err != nil {
+			return ""
+		}
+		if end, err := br.ReadString('\n'); err != nil || end != "\r\n" {
+			return ""
+		}
+		return b.String()
 	}
 	if _, err := io.CopyN(&b, br, int64(length)); err != nil {
 		return ""
