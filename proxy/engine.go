@@ -162,3 +162,15 @@ func (e *engines) retain(inUse []routing.Upstream) []error {
 	}
 	return errs
 }
+
+// leave tells the engine of u, if there is one, which instances have left.
+// Where another service has the same instance, a connection is made anew.
+func (e *engines) leave(u routing.Upstream, addresses []string) {
+	s := (*e.byUp.Load())[u]
+	if s == nil || s.engine == nil {
+		return
+	}
+	for _, a := range addresses {
+		s.engine.Leave(a)
+	}
+}
