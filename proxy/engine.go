@@ -25,6 +25,9 @@ type Engine interface {
 	// After a 101 response Body is an io.ReadWriteCloser over the raw
 	// connection, with CloseWrite() error where the transport can half-close.
 	RoundTrip(req *http.Request, trip *Trip) (*http.Response, error)
+	// Leave says that there is no instance at address any more: what is kept
+	// for it is let go, as far as the client can do that for one address.
+	Leave(address string)
 	// CloseIdle closes connections that no request uses.
 	CloseIdle()
 }
@@ -172,4 +175,16 @@ func (e *engines) retain(inUse []routing.Upstream) []error {
 		}
 	}
 	return errs
+}
+
+// leave tells the engine of u, if there is one, which instances have left.
+// Where another service has the same instance, a connection is made anew.
+func (e *engines) leave(u routing.Upstream, addresses []string) {
+	s := (*e.byUp.Load())[u]
+	if s == nil || s.engine == nil {
+		return
+	}
+	for _, a := range addresses {
+		s.engine.Leave(a)
+	}
 }

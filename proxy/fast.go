@@ -2,30 +2,40 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
+	"sync"
 
 	"github.com/sluice-gateway/sluice/proxy/wire"
 	"github.com/sluice-gateway/sluice/routing"
 )
 
-// NewEngine makes the engine that u asks for. The fast one is for plain
-// HTTP/1.1; every other protocol is NewStdEngine's.
+// NewEngine makes the engine that u asks for. The fast one is for HTTP/1.1;
+// protocols that are HTTP/2 alone are NewStdEngine's.
 func NewEngine(u routing.Upstream) (Engine, error) {
 	std, err := NewStdEngine(u)
-	if err != nil || u.Engine != routing.EngineFast || u.Protocol != routing.ProtocolHTTP && u.Protocol != "" {
+	if err != nil || u.Engine == routing.EngineStd || multiplexed(u.Protocol) {
 		return std, err
 	}
 	dialer := newDialer(u)
-	client, err := wire.New(wire.Config{
+	conf := wire.Config{
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		},
+		Handshake:      dialer.Timeout,
 		ResponseHeader: u.ResponseHeader,
 		IdleTimeout:    idleConnTimeout,
 		IdlePerAddress: idleConnsPerHost,
 		MaxHead:        maxResponseHeader,
-	})
+	}
+	if secure(u.Protocol) {
+		if conf.TLS, err = tlsConfig(u.TLS); err != nil {
+			return nil, err
+		}
+		conf.TLS.NextProtos = []string{"h2", "http/1.1"}
+	}
+	client, err := wire.New(conf)
 	if err != nil {
 		return nil, err
 	}
@@ -34,20 +44,49 @@ func NewEngine(u routing.Upstream) (Engine, error) {
 
 // fastEngine sends what it can on the request's own goroutine, and everything
 // else with the other engine.
+//
+// Over TLS the instance has the choice between HTTP/1.1 and HTTP/2, as it has
+// with the other engine. Which one it is shows when the first connection to
+// its address is made; HTTP/2 is the other engine's from then on, until the
+// instance leaves.
 type fastEngine struct {
 	client *wire.Client
 	std    Engine
+	http2  sync.Map // addresses that chose HTTP/2
 }
 
 // RoundTrip implements Engine.
 func (e *fastEngine) RoundTrip(req *http.Request, trip *Trip) (*http.Response, error) {
 	if !wire.Fits(req) {
-		if trip.Quick() {
-			req = req.WithContext(trip.Watch())
-		}
-		return e.std.RoundTrip(req, trip)
+		return e.other(req, trip)
 	}
-	return e.client.RoundTrip(req, trip, idempotent(req))
+	if req.URL.Scheme == "https" {
+		if _, ok := e.http2.Load(req.URL.Host); ok {
+			return e.other(req, trip)
+		}
+	}
+	resp, err := e.client.RoundTrip(req, trip, idempotent(req))
+	if errors.Is(err, wire.ErrProtocol) {
+		e.http2.Store(req.URL.Host, nil)
+		return e.other(req, trip)
+	}
+	return resp, err
+}
+
+// other sends req with the engine that needs to know from the start when the
+// round trip has to end.
+func (e *fastEngine) other(req *http.Request, trip *Trip) (*http.Response, error) {
+	if trip.Quick() {
+		req = req.WithContext(trip.Watch())
+	}
+	return e.std.RoundTrip(req, trip)
+}
+
+// Leave implements Engine.
+func (e *fastEngine) Leave(address string) {
+	e.http2.Delete(address)
+	e.client.Leave(address)
+	e.std.Leave(address)
 }
 
 // CloseIdle implements Engine.

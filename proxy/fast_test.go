@@ -1,6 +1,11 @@
 package proxy
 
 import (
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/sluice-gateway/sluice/routing"
@@ -66,7 +71,7 @@ func TestTheFastEngineToo(t *testing.T) {
 	}
 }
 
-func TestTheFastEngineIsForPlainHTTP(t *testing.T) {
+func TestWhichProtocolsTheFastEngineIsFor(t *testing.T) {
 	for _, protocol := range []string{"", "http", "https", "h2c", "grpc", "grpcs"} {
 		for _, engine := range []string{"", routing.EngineStd, routing.EngineFast} {
 			e, err := NewEngine(routing.Upstream{Protocol: protocol, Engine: engine})
@@ -74,13 +79,66 @@ func TestTheFastEngineIsForPlainHTTP(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, fast := e.(*fastEngine)
-			if want := engine == routing.EngineFast && (protocol == "http" || protocol == ""); fast != want {
+			if want := engine != routing.EngineStd && (protocol == "" || strings.HasPrefix(protocol, "http")); fast != want {
 				t.Errorf("protocol %q with engine %q got a %T", protocol, engine, e)
 			}
 		}
 	}
-	if _, err := NewEngine(routing.Upstream{Protocol: "ftp", Engine: routing.EngineFast}); err == nil {
-		t.Error("an engine for ftp was made")
+	for _, u := range []routing.Upstream{{Protocol: "ftp"}, {Protocol: "https", TLS: routing.TLSSpec{CAFile: "/does/not/exist"}}} {
+		if _, err := NewEngine(u); err == nil {
+			t.Errorf("an engine for %+v was made", u)
+		}
+	}
+}
+
+// The instance chooses HTTP/1.1 or HTTP/2 when TLS is set up. It may speak one
+// of them only, and another one after it was replaced.
+func TestTheFastEngineSpeaksWhatAnInstanceOverTLSChooses(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		protos []string
+		want   string
+		fast   bool
+	}{
+		{"HTTP/1.1 alone", []string{"http/1.1"}, "HTTP/1 tls=true body", true},
+		{"no protocols", nil, "HTTP/1 tls=true body", true},
+		{"both", []string{"h2", "http/1.1"}, "HTTP/2 tls=true body", false},
+		{"both, and HTTP/1.1 first", []string{"http/1.1", "h2"}, "HTTP/1 tls=true body", true},
+		{"HTTP/2 alone", []string{"h2"}, "HTTP/2 tls=true body", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			up := httptest.NewUnstartedServer(http.HandlerFunc(describe))
+			up.Config.Protocols = new(http.Protocols)
+			up.Config.Protocols.SetHTTP1(tt.protos == nil || slices.Contains(tt.protos, "http/1.1"))
+			up.Config.Protocols.SetHTTP2(slices.Contains(tt.protos, "h2"))
+			up.EnableHTTP2 = slices.Contains(tt.protos, "h2")
+			up.TLS = &tls.Config{NextProtos: slices.Clone(tt.protos)}
+			up.StartTLS()
+			t.Cleanup(up.Close)
+			up.TLS.NextProtos = tt.protos // the server adds its own
+			g := newRig(t, addrOf(up))
+			g.service.Upstream = routing.Upstream{Protocol: "https", TLS: routing.TLSSpec{InsecureSkipVerify: true}}
+			g.serve()
+			for range 3 { // the first one finds out
+				resp, body, err := g.do(g.request("POST", "/", strings.NewReader("body")))
+				if err != nil || resp.StatusCode != 200 || body != tt.want {
+					t.Fatalf("got %v %q, %v", resp, body, err)
+				}
+			}
+			e, err := g.f.engines.get(g.service.Upstream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fast := e.(*fastEngine)
+			open, _ := fast.client.Connections(addrOf(up))
+			if _, other := fast.http2.Load(addrOf(up)); other == tt.fast || open > 0 != tt.fast {
+				t.Errorf("%d connections of its own; the other engine's: %v", open, other)
+			}
+			fast.Leave(addrOf(up))
+			if _, other := fast.http2.Load(addrOf(up)); other {
+				t.Error("what an instance chose is remembered when it has left")
+			}
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sluice-gateway/sluice/routing"
+	"github.com/sluice-gateway/sluice/routing/balance"
 )
 
 // Config is what the forwarder can be told.
@@ -76,12 +77,47 @@ func (f *Forwarder) Forward(w http.ResponseWriter, r *http.Request, x *routing.E
 	return refusal
 }
 
-// Retain makes the engines that upstreams in use need and closes the idle
-// connections of the others. Call it after a table was swapped in.
-func (f *Forwarder) Retain(inUse []routing.Upstream) {
+// Swapped makes the engines that services of t need, and lets go of the
+// connections of those that none needs and of instances that are in old, the
+// table before or nil, and not in t any more. Call it after t was swapped in.
+func (f *Forwarder) Swapped(old, t *routing.Table) {
+	seen := map[routing.Upstream]bool{}
+	var inUse []routing.Upstream
+	for _, s := range t.Services() {
+		if !seen[s.Upstream] {
+			seen[s.Upstream] = true
+			inUse = append(inUse, s.Upstream)
+		}
+	}
 	for _, err := range f.engines.retain(inUse) {
 		f.log.Error("upstream cannot be spoken to", "error", err)
 	}
+	if old == nil {
+		return
+	}
+	for _, was := range old.Services() {
+		if is := t.Service(was.Name); is != was {
+			f.engines.leave(was.Upstream, departed(was, is))
+		}
+	}
+}
+
+// departed lists the addresses that is, which may be nil, has no connections
+// to of those that was had.
+func departed(was, is *routing.Service) []string {
+	stays := map[*balance.Endpoint]bool{}
+	if is != nil && is.Upstream == was.Upstream {
+		for _, e := range is.All.Endpoints {
+			stays[e] = true
+		}
+	}
+	var out []string
+	for _, e := range was.All.Endpoints {
+		if !stays[e] {
+			out = append(out, e.Address())
+		}
+	}
+	return out
 }
 
 // CloseTunnels ends every upgraded connection, with WebSocket status 1001

@@ -136,6 +136,8 @@ func TestNewStdEngineNamesWhatIsWrong(t *testing.T) {
 // fakeEngine counts what the registry does with it.
 type fakeEngine struct{ closed atomic.Int64 }
 
+func (e *fakeEngine) Leave(string) {}
+
 func (e *fakeEngine) RoundTrip(*http.Request, *Trip) (*http.Response, error) {
 	return nil, errors.New("not here")
 }

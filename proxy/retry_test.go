@@ -371,8 +371,9 @@ func TestHedge(t *testing.T) {
 	})
 	t.Run("a second attempt that fails leaves the first", func(t *testing.T) {
 		g := setup(t, refused(t))
+		stop := time.Now().Add(10 * time.Second)
 		go func() {
-			for g.obs.of("retry hedge") == 0 {
+			for g.obs.of("retry hedge") == 0 && time.Now().Before(stop) {
 				time.Sleep(time.Millisecond)
 			}
 			close(release)

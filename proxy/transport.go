@@ -149,6 +149,10 @@ func (e *stdEngine) RoundTrip(req *http.Request, trip *Trip) (*http.Response, er
 	return resp, err
 }
 
+// Leave implements Engine. http.Transport closes idle connections to all
+// addresses or to none; those to this one end with idleConnTimeout.
+func (e *stdEngine) Leave(string) {}
+
 // CloseIdle implements Engine.
 func (e *stdEngine) CloseIdle() {
 	e.transport.CloseIdleConnections()

@@ -75,8 +75,8 @@ func serviceRules(o *object, s *ServiceSpec) {
 	if s.TLS != nil && !secure {
 		o.fault("tls", "is only for the protocols https and grpcs; set protocol to one of them")
 	}
-	if u := s.Upstream; u != nil && u.Engine == EngineFast && (secure || s.Protocol != "" && s.Protocol != ProtocolHTTP) {
-		o.fault("upstream", "asks for the engine fast, which is only for the protocol http; leave it out, or change protocol")
+	if u := s.Upstream; u != nil && u.Engine == EngineFast && s.Protocol != "" && s.Protocol != ProtocolHTTP && s.Protocol != ProtocolHTTPS {
+		o.fault("upstream", "asks for the engine fast, which is for the protocols http and https; leave it out, or change protocol")
 	}
 	if name, ok := strings.CutPrefix(s.OnEmpty, onEmptySubset); ok && len(s.Subsets) > 0 {
 		if _, named := s.Subsets[name]; !named {

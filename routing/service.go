@@ -17,7 +17,7 @@ const (
 )
 
 // Engines are the clients that speak to instances: one that works on the
-// request's own goroutine, for plain HTTP/1.1, and that of net/http.
+// request's own goroutine, for HTTP/1.1, and that of net/http.
 const (
 	EngineFast = "fast"
 	EngineStd  = "std"
@@ -27,7 +27,7 @@ const (
 // comparable: services with equal settings share connections.
 type Upstream struct {
 	Protocol string
-	// Engine is EngineFast or EngineStd; "" is EngineStd.
+	// Engine is EngineFast or EngineStd; "" is EngineFast.
 	Engine  string
 	TLS     TLSSpec
 	Connect time.Duration

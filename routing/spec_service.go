@@ -145,7 +145,8 @@ type CircuitBreakerSpec struct {
 
 // UpstreamSpec chooses the client that speaks to the instances.
 type UpstreamSpec struct {
-	// Engine is std (default) or fast, which is for the protocol http.
+	// Engine is std (default) or fast, which is for the protocols http and
+	// https.
 	Engine string `json:"engine,omitempty"`
 }
 

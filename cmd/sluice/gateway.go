@@ -90,11 +90,10 @@ func newGateway(cfg configs.Config, log *slog.Logger) (*gateway, error) {
 	}
 	gw.registry = middleware.NewRegistry(log, gw.redis)
 	plugins := middleware.NewPlugins(gw.registry)
-	gw.makeRouter(pool, plugins, remembered, kept)
-
 	if gw.forwarder, err = proxy.New(proxy.Config{}, log, gw.metrics); err != nil {
 		return nil, err
 	}
+	gw.makeRouter(pool, plugins, remembered, kept)
 	gw.checker = healthcheck.New(log)
 	if gw.engine, err = middleware.New(cfg.Engine(), middleware.Deps{
 		Plugins: plugins, Tables: gw.router, Forwarder: gw.forwarder, Registerer: registry, Log: log,
@@ -185,7 +184,7 @@ func (gw *gateway) makeRouter(pool *balance.Pool, plugins *middleware.Plugins, r
 		}
 	}
 	follow := []func(old, new *routing.Table){
-		gw.metrics.Swapped, gw.events.Swapped, plugins.Swapped, gw.checkInstances, gw.retainUpstreams,
+		gw.metrics.Swapped, gw.events.Swapped, plugins.Swapped, gw.checkInstances, gw.forwarder.Swapped,
 		func(_, _ *routing.Table) {
 			select {
 			case gw.swapped <- struct{}{}:
@@ -230,19 +229,6 @@ func (gw *gateway) checkInstances(_, t *routing.Table) {
 		}
 	}
 	gw.checker.Update(targets)
-}
-
-// retainUpstreams keeps connections only for upstreams that services name.
-func (gw *gateway) retainUpstreams(_, t *routing.Table) {
-	seen := map[routing.Upstream]bool{}
-	var inUse []routing.Upstream
-	for _, s := range t.Services() {
-		if !seen[s.Upstream] {
-			seen[s.Upstream] = true
-			inUse = append(inUse, s.Upstream)
-		}
-	}
-	gw.forwarder.Retain(inUse)
 }
 
 // save stores what a cold start needs.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -49,6 +50,9 @@ func (b *body) finish(err error) {
 		return
 	}
 	b.end = err
+	if fault := b.up.err(); fault != nil {
+		b.end = fmt.Errorf("send request body: %w", fault)
+	}
 	if cause := b.ended(); cause != nil && err != errBodyClosed {
 		b.end = cause
 	}

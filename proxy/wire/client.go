@@ -2,7 +2,9 @@ package wire
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -12,6 +14,11 @@ import (
 type Config struct {
 	// Dial makes a connection; it ends when the context does.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// TLS is set up on every connection; nil is plain TCP. Without a server
+	// name, the certificate must name the host of the address.
+	TLS *tls.Config
+	// Handshake bounds the setting up of TLS; 0 is none.
+	Handshake time.Duration
 	// ResponseHeader bounds the wait for a response's head once the request
 	// was written; 0 is none.
 	ResponseHeader time.Duration
@@ -68,8 +75,15 @@ func New(conf Config) (*Client, error) {
 }
 
 // CloseIdle closes connections that no request uses, and those in use once
-// they are free, until there is another request.
-func (c *Client) CloseIdle() { c.pool.closeIdle() }
+// they are free. Later requests make new ones.
+func (c *Client) CloseIdle() { c.pool.retireAll() }
+
+// Leave is CloseIdle for the connections to one address.
+func (c *Client) Leave(address string) { c.pool.retire(address) }
+
+// Connections returns how many connections to address there are, those that
+// are being made included, and how many of them serve no request.
+func (c *Client) Connections(address string) (open, idle int) { return c.pool.count(address) }
 
 // RoundTrip sends req to req.URL.Host and returns the response. The request
 // must be one that Fits accepts. Its context bounds the exchange until the
@@ -77,8 +91,14 @@ func (c *Client) CloseIdle() { c.pool.closeIdle() }
 // goroutine at a time.
 //
 // A connection that had been idle and turns out closed before any byte of an
-// answer came is replaced once by a fresh one, if nothing was written or
-// replay says that req may run twice.
+// answer came is replaced once by a fresh one, if nothing was written, or if
+// replay says that req may run twice and its body was sent with the head.
+//
+// A body that is larger than MaxBody, or whose length is not known, is sent
+// while the answer is read, on a goroutine that lasts as long as a Read of the
+// body does, also after RoundTrip has returned and the response has ended.
+//
+// After ErrProtocol, req can be sent in another way: its body is as it was.
 func (c *Client) RoundTrip(req *http.Request, trace Trace, replay bool) (*http.Response, error) {
 	out, err := newOutgoing(req)
 	if err != nil {
@@ -88,6 +108,9 @@ func (c *Client) RoundTrip(req *http.Request, trace Trace, replay bool) (*http.R
 	resp, err, stale := c.try(req, out, trace, true, replay)
 	if stale {
 		resp, err, _ = c.try(req, out, trace, false, false)
+	}
+	if errors.Is(err, ErrProtocol) {
+		out.giveBack(req)
 	}
 	return resp, err
 }
@@ -122,17 +145,17 @@ func (c *Client) try(req *http.Request, out *outgoing, trace Trace, kept, replay
 	if err := x.ended(); err != nil {
 		return nil, err, false
 	}
+	if fault := x.up.err(); fault != nil {
+		return nil, fmt.Errorf("send request body: %w", fault), false
+	}
 	timeout, isNet := errors.AsType[net.Error](err)
-	stale = reused && silent && (wrote == 0 || replay) && !(isNet && timeout.Timeout())
+	stale = reused && silent && (wrote == 0 || replay && x.up == nil) && !(isNet && timeout.Timeout())
 	return nil, err, stale
 }
 
 // connect returns a kept connection, if there is one and it may be had, or a
 // fresh one.
 func (c *Client) connect(ctx context.Context, address string, kept bool, trace Trace) (cn *conn, reused bool, err error) {
-	if c.pool.closing.Load() {
-		c.pool.closing.Store(false)
-	}
 	if kept {
 		if cn := c.pool.get(address); cn != nil {
 			return cn, true, nil
@@ -141,9 +164,23 @@ func (c *Client) connect(ctx context.Context, address string, kept bool, trace T
 	if trace.Quick() {
 		ctx = trace.Watch()
 	}
-	nc, err := c.conf.Dial(ctx, address)
+	shelf, era := c.pool.place(address)
+	sock, err := c.dial(ctx, address)
 	if err != nil {
+		shelf.displace()
 		return nil, false, err
 	}
-	return newConn(nc, &c.pool, address), false, nil
+	return newConn(sock, shelf, era), false, nil
+}
+
+func (c *Client) dial(ctx context.Context, address string) (*socket, error) {
+	nc, err := c.conf.Dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	sock := newSocket(nc)
+	if c.conf.TLS != nil {
+		err = sock.secure(ctx, c.conf.TLS, address, c.conf.Handshake)
+	}
+	return sock, err
 }

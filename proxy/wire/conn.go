@@ -4,7 +4,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -19,10 +18,10 @@ var past = time.Unix(1, 0)
 
 // conn is a connection. One exchange owns it, or the pool.
 type conn struct {
-	nc      net.Conn
-	raw     syscall.RawConn // nil: there is no socket to look at
-	pool    *pool
-	address string
+	nc    net.Conn // what is written and read: the socket, or TLS over it
+	sock  *socket
+	shelf *shelf
+	era   int // of the shelf, when the connection was begun
 	// interrupt makes every read and write fail from now on.
 	interrupt func()
 
@@ -32,34 +31,39 @@ type conn struct {
 	answered bool
 	bounded  bool // a read deadline is set
 	use      *exchange
+	closed   bool
 
 	idleSince time.Time
-	peeked    bool
-	look      func(fd uintptr)
 }
 
-func newConn(nc net.Conn, p *pool, address string) *conn {
-	c := &conn{nc: nc, pool: p, address: address}
-	c.interrupt = func() { _ = nc.SetDeadline(past) }
-	if s, ok := nc.(syscall.Conn); ok {
-		if raw, err := s.SyscallConn(); err == nil {
-			c.raw = raw
-			c.look = func(fd uintptr) { c.peeked = silent(fd) }
-		}
+func newConn(sock *socket, s *shelf, era int) *conn {
+	c := &conn{nc: sock.Conn, sock: sock, shelf: s, era: era}
+	if sock.tls != nil {
+		c.nc = sock.tls
 	}
+	c.interrupt = func() { _ = sock.SetDeadline(past) }
 	return c
 }
 
-// quiet reports whether the other side is known to have neither closed the
-// connection nor sent anything unasked.
-func (c *conn) quiet() bool {
-	c.peeked = false
-	return c.raw != nil && c.raw.Control(c.look) == nil && c.peeked
-}
+// quiet reports whether the connection can serve another request.
+func (c *conn) quiet() bool { return c.sock.quiet() }
 
+// close ends the connection.
 func (c *conn) close() {
+	if c.closed {
+		return
+	}
+	c.closed = true
 	c.nc.Close()
 	c.freeBuffer()
+	c.shelf.displace()
+}
+
+// cut ends a connection on which something is under way. TLS does not take
+// leave then: that could wait for an other side that does not read.
+func (c *conn) cut() {
+	c.sock.Close()
+	c.close()
 }
 
 func (c *conn) buffered() int { return c.w - c.r }

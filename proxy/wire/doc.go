@@ -1,9 +1,10 @@
-// Package wire is an HTTP/1.1 client for plain TCP that serves each exchange
-// on the goroutine that asked for it: no connection has a reader or a writer
-// of its own.
+// Package wire is an HTTP/1.1 client, over TCP and TLS, that serves each
+// exchange on the goroutine that asked for it: no connection has a reader or a
+// writer of its own.
 //
 // In: requests that Fits accepts; the head and a small body leave in one
-// write. Out: responses whose head was parsed once, strictly, and whose body
+// write, a larger body follows from a goroutine of its own, beside the reading
+// of the answer. Out: responses whose head was parsed once, strictly, and whose body
 // is streamed from the connection.
 //
 // What never changes:
@@ -12,7 +13,8 @@
 //     socket has found it open and silent.
 //   - A response that can be read in two ways is an error, and its connection
 //     is closed.
-//   - A body that was cut short ends in an error, never in io.EOF.
+//   - A body that was cut short ends in an error, never in io.EOF; a request
+//     body that was cut short is never ended, its connection is closed.
 //   - When the request's context ends, whatever waits for the connection
 //     returns at once.
 //

@@ -52,6 +52,7 @@ type exchange struct {
 	ctx   context.Context // nil: not watched yet
 	stop  func() bool
 	until time.Time // bounds what is read next; zero for nothing
+	up    *upload   // nil: all was sent with the head
 }
 
 // run sends the request and reads the answer's head. On an error the
@@ -60,7 +61,7 @@ func (x *exchange) run(c *Client, req *http.Request, out *outgoing) (resp *http.
 	switch {
 	case !x.trace.Quick():
 		err = x.watch(req.Context())
-	case len(out.bytes) > atOnce:
+	case len(out.bytes) > atOnce || out.rest != nil:
 		err = x.watch(x.trace.Watch())
 	}
 	if err != nil {
@@ -69,6 +70,9 @@ func (x *exchange) run(c *Client, req *http.Request, out *outgoing) (resp *http.
 	wrote, err = x.conn.nc.Write(out.bytes)
 	if wrote > 0 {
 		x.trace.Wrote()
+	}
+	if err == nil {
+		err = x.send(out, req.ContentLength, c.conf.ResponseHeader)
 	}
 	if err == nil {
 		resp, err = x.answer(c, req)
@@ -140,20 +144,41 @@ func (x *exchange) read(p []byte) (int, error) {
 	return x.conn.nc.Read(p)
 }
 
+// send begins to send the body that did not go out with the head, and bounds
+// the wait for the response's head, which begins when all of the request was
+// sent.
+func (x *exchange) send(out *outgoing, length int64, bound time.Duration) error {
+	if out.rest == nil {
+		return x.expect(bound)
+	}
+	if err := x.expect(0); err != nil {
+		return err
+	}
+	x.conn.bounded = bound > 0 // from here on by the upload
+	x.up = &upload{conn: x.conn, ctx: x.ctx, src: out.rest, left: length, head: bound}
+	out.rest = nil
+	go x.up.run()
+	return nil
+}
+
 // drop closes the connection.
 func (x *exchange) drop() {
 	if x.stop != nil {
 		x.stop()
 	}
-	x.conn.close()
+	x.conn.cut()
 }
 
 // release keeps the connection for another request, if it is fit for one.
 func (x *exchange) release(reusable bool) {
-	if x.stop != nil && !x.stop() || !reusable || x.conn.buffered() > 0 {
-		// Where the interrupt may have come, it may also still be coming.
-		x.conn.close()
-		return
+	// Where the interrupt may have come, it may also still be coming.
+	reusable = (x.stop == nil || x.stop()) && reusable && x.conn.buffered() == 0
+	switch {
+	case x.up != nil:
+		x.up.release(reusable)
+	case reusable:
+		x.conn.shelf.put(x.conn)
+	default:
+		x.conn.cut()
 	}
-	x.conn.pool.put(x.conn)
 }

@@ -284,20 +284,19 @@ func (failing) Read([]byte) (int, error) { return 0, errors.New("the client's bo
 
 func TestRequestsThatDoNotFit(t *testing.T) {
 	tests := map[string]func(*http.Request){
-		"an upgrade":               func(r *http.Request) { r.Header["Upgrade"] = []string{"websocket"} },
-		"Expect":                   func(r *http.Request) { r.Header["Expect"] = []string{"100-continue"} },
-		"Connection":               func(r *http.Request) { r.Header["Connection"] = []string{"close"} },
-		"Transfer-Encoding":        func(r *http.Request) { r.Header["Transfer-Encoding"] = []string{"chunked"} },
-		"trailers":                 func(r *http.Request) { r.Trailer = http.Header{"X": nil} },
-		"CONNECT":                  func(r *http.Request) { r.Method = "CONNECT" },
-		"https":                    func(r *http.Request) { r.URL.Scheme = "https" },
-		"a name to be encoded":     func(r *http.Request) { r.Host = "münchen.example" },
-		"a zone":                   func(r *http.Request) { r.Host = "[fe80::1%eth0]" },
-		"no host":                  func(r *http.Request) { r.Host = "" },
-		"a body of unknown length": func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(strings.NewReader("x")), -1 },
-		"a large body":             func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(strings.NewReader("x")), MaxBody+1 },
-		"a length without a body":  func(r *http.Request) { r.ContentLength = 5 },
-		"a connection of its own":  func(r *http.Request) { r.Close = true },
+		"an upgrade":              func(r *http.Request) { r.Header["Upgrade"] = []string{"websocket"} },
+		"Expect":                  func(r *http.Request) { r.Header["Expect"] = []string{"100-continue"} },
+		"Connection":              func(r *http.Request) { r.Header["Connection"] = []string{"close"} },
+		"Transfer-Encoding":       func(r *http.Request) { r.Header["Transfer-Encoding"] = []string{"chunked"} },
+		"trailers":                func(r *http.Request) { r.Trailer = http.Header{"X": nil} },
+		"CONNECT":                 func(r *http.Request) { r.Method = "CONNECT" },
+		"another scheme":          func(r *http.Request) { r.URL.Scheme = "ftp" },
+		"a name to be encoded":    func(r *http.Request) { r.Host = "münchen.example" },
+		"a zone":                  func(r *http.Request) { r.Host = "[fe80::1%eth0]" },
+		"no host":                 func(r *http.Request) { r.Host = "" },
+		"a length without a body": func(r *http.Request) { r.ContentLength = 5 },
+		"a body without a length": func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader("x")) },
+		"a connection of its own": func(r *http.Request) { r.Close = true },
 	}
 	for name, change := range tests {
 		req := newRequest(t, t.Context(), "POST", "127.0.0.1:80", "")

@@ -11,14 +11,8 @@ import (
 
 func TestIdleConnections(t *testing.T) {
 	idle := func(c *Client, at string) int {
-		v, ok := c.pool.shelves.Load(at)
-		if !ok {
-			return 0
-		}
-		s := v.(*shelf)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.idle)
+		_, idle := c.Connections(at)
+		return idle
 	}
 	// hold makes n exchanges at a time and ends them in order.
 	hold := func(t *testing.T, c *Client, at string, n int) {

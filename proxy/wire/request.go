@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,16 +13,16 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// MaxBody is the largest request body that goes out with the head in one
-// write. While a larger one is sent, the answer may come before its end, and
-// the client may fail in the middle of it; that needs a second goroutine.
+// MaxBody is the largest request body that is read whole, before there is a
+// connection, and goes out with the head in one write. While a larger one is
+// sent, the answer may come before its end, and the client may fail in the
+// middle of it; that takes a second goroutine.
 const MaxBody = 16 << 10
 
-// Fits reports whether RoundTrip takes req: plain HTTP, no upgrade, no
-// CONNECT, nothing that waits for 100 Continue, and no body or one whose
-// length is known and at most MaxBody.
+// Fits reports whether RoundTrip takes req: no upgrade, no CONNECT, and
+// nothing that waits for 100 Continue.
 func Fits(req *http.Request) bool {
-	if req.Close || req.Method == http.MethodConnect || req.URL.Scheme != "http" || !plainHost(req.Host) {
+	if req.Close || req.Method == http.MethodConnect || req.URL.Scheme != "http" && req.URL.Scheme != "https" || !plainHost(req.Host) {
 		return false
 	}
 	for _, name := range [...]string{"Connection", "Expect", "Transfer-Encoding", "Trailer", "Upgrade"} {
@@ -35,7 +36,7 @@ func Fits(req *http.Request) bool {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req.ContentLength == 0
 	}
-	return 0 < req.ContentLength && req.ContentLength <= MaxBody
+	return req.ContentLength != 0
 }
 
 // plainHost reports whether host can be sent as it stands: no name to encode,
@@ -50,31 +51,40 @@ func plainHost(host string) bool {
 }
 
 // outgoing is a request as it goes over the wire, in a pooled buffer.
-type outgoing struct{ bytes []byte }
+type outgoing struct {
+	bytes []byte
+	split int           // where the head ends
+	rest  io.ReadCloser // the body, if it is not in bytes
+}
 
 var outgoings = sync.Pool{New: func() any { return &outgoing{bytes: make([]byte, 0, 4<<10)} }}
 
 // maxKept bounds the buffers that are kept: the largest body with its head.
 const maxKept = 2 * MaxBody
 
-// free gives the buffer back.
+// free gives the buffer back, and closes a body of which nothing was sent.
 func (o *outgoing) free() {
+	if o.rest != nil {
+		o.rest.Close()
+		o.rest = nil
+	}
 	if cap(o.bytes) <= maxKept {
 		o.bytes = o.bytes[:0]
 		outgoings.Put(o)
 	}
 }
 
-// newOutgoing writes req with all of its body into a buffer. It closes the
-// body.
+// newOutgoing writes req into a buffer, with its body unless that is too large
+// or of unknown length. It takes the body over.
 func newOutgoing(req *http.Request) (*outgoing, error) {
 	o := outgoings.Get().(*outgoing)
+	o.rest = req.Body
 	err := o.head(req)
-	if err == nil {
-		err = o.body(req)
-	}
-	if req.Body != nil {
-		req.Body.Close()
+	if err == nil && 0 <= req.ContentLength && req.ContentLength <= MaxBody {
+		if err = o.body(req); o.rest != nil {
+			o.rest.Close()
+			o.rest = nil
+		}
 	}
 	if err != nil {
 		o.free()
@@ -120,12 +130,15 @@ func (o *outgoing) head(req *http.Request) error {
 			b = append(b, "\r\n"...)
 		}
 	}
-	if req.ContentLength > 0 || method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
+	if req.ContentLength < 0 {
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	} else if req.ContentLength > 0 || method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
 		b = append(b, "Content-Length: "...)
 		b = strconv.AppendInt(b, req.ContentLength, 10)
 		b = append(b, "\r\n"...)
 	}
 	o.bytes = append(b, "\r\n"...)
+	o.split = len(o.bytes)
 	return nil
 }
 
@@ -142,11 +155,19 @@ func (o *outgoing) body(req *http.Request) error {
 	got, err := io.ReadFull(req.Body, b[head:])
 	switch {
 	case err == nil:
-		return errors.New("the body is longer than its announced length")
+		return errLongBody
 	case err != io.ErrUnexpectedEOF && err != io.EOF:
 		return err
 	case got < n:
 		return io.ErrUnexpectedEOF
 	}
 	return nil
+}
+
+// giveBack has req read as if its body had not been touched.
+func (o *outgoing) giveBack(req *http.Request) {
+	if o.rest == nil && req.ContentLength > 0 {
+		req.Body = io.NopCloser(bytes.NewReader(bytes.Clone(o.bytes[o.split:])))
+	}
+	o.rest = nil
 }

@@ -34,9 +34,6 @@ const maxInforms = 32
 // answer reads responses up to the final one and frames its body. On an error
 // the connection is still the caller's to close.
 func (x *exchange) answer(c *Client, req *http.Request) (*http.Response, error) {
-	if err := x.expect(c.conf.ResponseHeader); err != nil {
-		return nil, err
-	}
 	if err := x.conn.fill(c.conf.MaxHead); err != nil {
 		if err == io.EOF {
 			err = errSilent
@@ -57,6 +54,9 @@ func (x *exchange) answer(c *Client, req *http.Request) (*http.Response, error) 
 			return nil, errSwitched
 		case resp.StatusCode >= 200:
 			resp.Request = req
+			if x.up != nil {
+				x.up.answerCame()
+			}
 			return resp, x.frame(resp, c.conf.MaxHead)
 		case resp.StatusCode != http.StatusContinue:
 			if err := x.trace.Informed(resp.StatusCode, resp.Header); err != nil {

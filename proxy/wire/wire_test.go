@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"strings"
 	"sync"
 	"testing"
@@ -33,7 +34,7 @@ func (n *note) Asked() { n.steps = append(n.steps, "asked") }
 func (n *note) Connected(reused bool) {
 	n.steps = append(n.steps, map[bool]string{false: "fresh", true: "reused"}[reused])
 }
-func (n *note) Quick() bool            { return n.quick != nil }
+func (n *note) Quick() bool { return n.quick != nil }
 func (n *note) Watch() context.Context {
 	n.watched++
 	if n.onWatch != nil {
@@ -41,9 +42,9 @@ func (n *note) Watch() context.Context {
 	}
 	return n.quick
 }
-func (n *note) Room() *Room            { return n.room }
-func (n *note) Wrote()                 { n.steps = append(n.steps, "wrote") }
-func (n *note) Answered()              { n.steps = append(n.steps, "answered") }
+func (n *note) Room() *Room { return n.room }
+func (n *note) Wrote()      { n.steps = append(n.steps, "wrote") }
+func (n *note) Answered()   { n.steps = append(n.steps, "answered") }
 func (n *note) Informed(code int, _ http.Header) error {
 	n.infos = append(n.infos, code)
 	return n.inform
@@ -107,10 +108,11 @@ func peer(t testing.TB, script func(n int, c *net.TCPConn, br *bufio.Reader)) (a
 	return l.Addr().String()
 }
 
-// request reads a request whole and returns it as sent, or "".
+// request reads a request whole and returns it, with a chunked body decoded,
+// or "".
 func request(br *bufio.Reader) string {
 	var b strings.Builder
-	length := 0
+	length, chunked := 0, false
 	for {
 		line, err := br.ReadString('\n')
 		if err != nil {
@@ -122,9 +124,19 @@ func request(br *bufio.Reader) string {
 				length = length*10 + int(ch-'0')
 			}
 		}
+		chunked = chunked || line == "Transfer-Encoding: chunked\r\n"
 		if line == "\r\n" {
 			break
 		}
+	}
+	if chunked {
+		if _, err := io.Copy(&b, httputil.NewChunkedReader(br)); err != nil {
+			return ""
+		}
+		if end, err := br.ReadString('\n'); err != nil || end != "\r\n" {
+			return ""
+		}
+		return b.String()
 	}
 	if _, err := io.CopyN(&b, br, int64(length)); err != nil {
 		return ""

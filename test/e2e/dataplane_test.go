@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +27,7 @@ func TestRowsP1ToP11DataPlane(t *testing.T) {
 		{"P3 one instance is frozen", instanceFrozen},
 		{"P4 an answer that breaks off never looks whole", answerCut},
 		{"P6 no instance is left and one comes back", noInstance},
+		{"P6 an instance that leaves is hung up on", leaverHungUpOn},
 		{"P7 an instance flaps", instanceFlaps},
 		{"P8 every instance is restarted in turn", rollingRestart},
 		{"P9 every instance is ended without leaving Consul first", restartUnannounced},
@@ -209,6 +212,32 @@ func noInstance(t *testing.T, s *site) {
 	equal(t, "has Retry-After", a.Header.Get("Retry-After") != "", true)
 	s.register("p6", "p6-1", o.addr)
 	s.eventually("it is back", "/p6/x", func(a answer) bool { return a.Status == http.StatusOK })
+}
+
+// Both instances were used at the same time; the connections to the one that
+// leaves must not wait until they were idle for too long, as the other's do.
+func leaverHungUpOn(t *testing.T, s *site) {
+	closed := make(chan string, 16)
+	for _, id := range []string{"leaves", "stays"} {
+		instance := httptest.NewUnstartedServer(http.NotFoundHandler())
+		instance.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				closed <- id
+			}
+		}
+		instance.Start()
+		t.Cleanup(instance.Close)
+		s.register("p6-hangup", id, instance.Listener.Addr().String())
+	}
+	s.etcd.Put("/sluice/services/p6-hangup", `{"upstream":{"engine":"fast"}}`)
+	s.etcd.Put("/sluice/routes/p6-hangup", `{"path":"/p6-hangup","service":"p6-hangup"}`)
+	s.awaitHealthy("p6-hangup", 2)
+	s.eventually("it answers", "/p6-hangup", func(a answer) bool { return a.Status == http.StatusNotFound && a.Code == "" })
+	for range 4 {
+		s.ask("GET", "/p6-hangup")
+	}
+	s.deregister("leaves")
+	equal(t, "hung up on first", <-closed, "leaves")
 }
 
 // The flapping instance's check is set by hand; no request that begins after
