@@ -2,7 +2,6 @@ package limit
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -295,24 +294,6 @@ func wholeWindows(t *testing.T, all []pass, begin, end time.Time, per time.Durat
 		if n > limit || n+edge < limit {
 			t.Errorf("the window %s admitted %d and at most %d more, want %d", w, n, edge, limit)
 		}
-	}
-}
-
-func BenchmarkSharedTake(b *testing.B) {
-	r := storetest.Open(b, testenv.StartRedis(b).Addr, time.Second)
-	for _, rules := range [][]Rule{
-		{{Algorithm: TokenBucket, Requests: 1e6, Per: time.Second, Burst: 1e6}},
-		{{Algorithm: TokenBucket, Requests: 1e6, Per: time.Second, Burst: 1e6}, {Algorithm: TokenBucket, Requests: 1e9, Per: time.Hour, Burst: 1e9}},
-		{{Algorithm: SlidingWindow, Requests: 1000, Per: time.Second}},
-	} {
-		b.Run(fmt.Sprintf("%s %d rules", rules[0].Algorithm, len(rules)), func(b *testing.B) {
-			s := NewShared(r, "bench", Sort(rules))
-			take(b, s, "a")
-			b.ReportAllocs()
-			for b.Loop() {
-				take(b, s, "a")
-			}
-		})
 	}
 }
 
