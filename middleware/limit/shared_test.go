@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -328,6 +329,42 @@ func TestADecisionRunsOnACluster(t *testing.T) {
 		}
 		if passed != 3 {
 			t.Errorf("%s: %d passed, want 3", a, passed)
+		}
+	}
+}
+
+func TestR6ManyAtOnceOnTwoGatewaysAreAdmittedExactly(t *testing.T) {
+	server := testenv.StartRedis(t)
+	var limiters []*Shared
+	for range 2 {
+		limiters = append(limiters, NewShared(storetest.Open(t, server.Addr, 5*time.Second), "s",
+			[]Rule{{Algorithm: FixedWindow, Requests: 150, Per: 300 * 24 * time.Hour}}))
+	}
+	c := direct(t, server.Addr)
+	var asking sync.WaitGroup
+	var passed atomic.Int64
+	left := make([]atomic.Int64, 150) // how often each count was told
+	for i := range 400 {
+		asking.Go(func() {
+			if i == 200 {
+				c.ScriptFlush(t.Context())
+			}
+			d, err := limiters[i%2].Take(t.Context(), []byte("a"))
+			if err != nil {
+				t.Errorf("redis failed: %v", err)
+			} else if d.Allowed {
+				passed.Add(1)
+				left[d.Remaining].Add(1)
+			}
+		})
+	}
+	asking.Wait()
+	if passed.Load() != 150 {
+		t.Errorf("%d of 400 passed, want 150", passed.Load())
+	}
+	for i := range left {
+		if n := left[i].Load(); n != 1 {
+			t.Errorf("%d were told that %d are left", n, i)
 		}
 	}
 }
