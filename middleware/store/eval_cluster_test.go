@@ -33,7 +33,7 @@ func clusterOfTwo(t *testing.T) (owner, other *redis.Client, id, otherID string)
 		}
 	}
 	testenv.Eventually(t, 20*time.Second, "the nodes know each other", func() bool {
-		slots, err := other.ClusterSlots(t.Context()).Result()
+		slots, err := other.Do(t.Context(), "cluster", "slots").Slice()
 		nodes := owner.ClusterNodes(t.Context()).Val()
 		return err == nil && len(slots) == 1 && bytes.Count([]byte(nodes), []byte(" connected")) == 2 &&
 			bytes.Contains([]byte(other.ClusterInfo(t.Context()).Val()), []byte("cluster_state:ok"))
