@@ -22,11 +22,13 @@ const slotOfK = 7629
 // clusterOfTwo has one node that owns all slots, and one that owns none.
 func clusterOfTwo(t *testing.T) (owner, other *redis.Client, id, otherID string) {
 	t.Helper()
-	owner = direct(t, testenv.StartRedis(t, "--cluster-enabled", "yes").Addr)
-	other = direct(t, testenv.StartRedis(t, "--cluster-enabled", "yes").Addr)
+	// The port that nodes speak on is else the other one plus 10,000, which may be taken.
+	bus := strconv.Itoa(testenv.FreePort(t))
+	owner = direct(t, testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testenv.FreePort(t))).Addr)
+	other = direct(t, testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", bus).Addr)
 	host, port, _ := net.SplitHostPort(other.Options().Addr)
 	for _, err := range []error{
-		owner.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(), owner.ClusterMeet(t.Context(), host, port).Err(),
+		owner.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(), owner.Do(t.Context(), "cluster", "meet", host, port, bus).Err(),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -147,7 +149,8 @@ func (c *cutting) serve(down net.Conn) {
 func TestR3AScriptWhoseAnswerIsLostIsNotSentAgain(t *testing.T) {
 	for name, cluster := range map[string]bool{"one Redis": false, "a cluster": true} {
 		t.Run(name, func(t *testing.T) {
-			server := testenv.StartRedis(t, "--cluster-enabled", map[bool]string{true: "yes", false: "no"}[cluster])
+			server := testenv.StartRedis(t, "--cluster-enabled", map[bool]string{true: "yes", false: "no"}[cluster],
+				"--cluster-port", strconv.Itoa(testenv.FreePort(t)))
 			line, watch := startCutting(t, server.Addr), direct(t, server.Addr)
 			if cluster {
 				_, port, _ := net.SplitHostPort(line.Addr().String())
