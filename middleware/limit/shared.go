@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/sluice-gateway/sluice/middleware/store"
 )
 
@@ -24,7 +22,7 @@ const tick = 100 * time.Nanosecond
 // with every other gateway that does. It is safe for concurrent use.
 type Shared struct {
 	redis  *store.Redis
-	script *redis.Script
+	script *store.Script
 	scope  string
 	suffix []string
 	args   []any
@@ -33,7 +31,7 @@ type Shared struct {
 // NewShared makes a limiter of rules of one algorithm, in the order of Sort.
 // Those with the same scope and rule count together.
 func NewShared(r *store.Redis, scope string, rules []Rule) *Shared {
-	s := &Shared{redis: r, script: redis.NewScript(source), scope: scope, args: []any{string(rules[0].Algorithm)}}
+	s := &Shared{redis: r, script: store.NewScript(source), scope: scope, args: []any{string(rules[0].Algorithm)}}
 	for _, rule := range rules {
 		s.suffix = append(s.suffix, "}:"+rule.String())
 		var interval, slack int64
@@ -46,13 +44,9 @@ func NewShared(r *store.Redis, scope string, rules []Rule) *Shared {
 }
 
 // Take counts a request of key now, if it fits within every rule: one round
-// trip. The error is the store's; then the request may have been counted.
+// trip, shared with what else is asked meanwhile. The error is the store's; then the request may have been counted.
 func (s *Shared) Take(ctx context.Context, key []byte) (Decision, error) {
-	var reply []int64
-	err := s.redis.Do(ctx, func(ctx context.Context, c redis.UniversalClient) (err error) {
-		reply, err = s.script.Run(ctx, c, s.keys(key), s.args...).Int64Slice()
-		return err
-	})
+	reply, err := s.redis.Eval(ctx, s.script, s.keys(key), s.args)
 	if err != nil {
 		return Decision{}, err
 	}

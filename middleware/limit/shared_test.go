@@ -2,12 +2,12 @@ package limit
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"math"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -298,24 +298,6 @@ func wholeWindows(t *testing.T, all []pass, begin, end time.Time, per time.Durat
 	}
 }
 
-func BenchmarkSharedTake(b *testing.B) {
-	r := storetest.Open(b, testenv.StartRedis(b).Addr, time.Second)
-	for _, rules := range [][]Rule{
-		{{Algorithm: TokenBucket, Requests: 1e6, Per: time.Second, Burst: 1e6}},
-		{{Algorithm: TokenBucket, Requests: 1e6, Per: time.Second, Burst: 1e6}, {Algorithm: TokenBucket, Requests: 1e9, Per: time.Hour, Burst: 1e9}},
-		{{Algorithm: SlidingWindow, Requests: 1000, Per: time.Second}},
-	} {
-		b.Run(fmt.Sprintf("%s %d rules", rules[0].Algorithm, len(rules)), func(b *testing.B) {
-			s := NewShared(r, "bench", Sort(rules))
-			take(b, s, "a")
-			b.ReportAllocs()
-			for b.Loop() {
-				take(b, s, "a")
-			}
-		})
-	}
-}
-
 func TestADecisionRunsOnACluster(t *testing.T) {
 	node := testenv.StartRedis(t, "--cluster-enabled", "yes")
 	if err := direct(t, node.Addr).ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
@@ -347,6 +329,42 @@ func TestADecisionRunsOnACluster(t *testing.T) {
 		}
 		if passed != 3 {
 			t.Errorf("%s: %d passed, want 3", a, passed)
+		}
+	}
+}
+
+func TestR6ManyAtOnceOnTwoGatewaysAreAdmittedExactly(t *testing.T) {
+	server := testenv.StartRedis(t)
+	var limiters []*Shared
+	for range 2 {
+		limiters = append(limiters, NewShared(storetest.Open(t, server.Addr, 5*time.Second), "s",
+			[]Rule{{Algorithm: FixedWindow, Requests: 150, Per: 300 * 24 * time.Hour}}))
+	}
+	c := direct(t, server.Addr)
+	var asking sync.WaitGroup
+	var passed atomic.Int64
+	left := make([]atomic.Int64, 150) // how often each count was told
+	for i := range 400 {
+		asking.Go(func() {
+			if i == 200 {
+				c.ScriptFlush(t.Context())
+			}
+			d, err := limiters[i%2].Take(t.Context(), []byte("a"))
+			if err != nil {
+				t.Errorf("redis failed: %v", err)
+			} else if d.Allowed {
+				passed.Add(1)
+				left[d.Remaining].Add(1)
+			}
+		})
+	}
+	asking.Wait()
+	if passed.Load() != 150 {
+		t.Errorf("%d of 400 passed, want 150", passed.Load())
+	}
+	for i := range left {
+		if n := left[i].Load(); n != 1 {
+			t.Errorf("%d were told that %d are left", n, i)
 		}
 	}
 }

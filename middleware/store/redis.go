@@ -31,6 +31,7 @@ type Redis struct {
 	client   redis.UniversalClient
 	log      *slog.Logger
 	timeout  time.Duration
+	lines    lines
 	failures atomic.Int32
 	away     atomic.Bool
 	wake     chan struct{} // tells Run that Redis went away
@@ -62,10 +63,14 @@ func New(cfg Config, log *slog.Logger) (*Redis, error) {
 		DialerRetries:         1,
 		Dialer:                dial(&redis.Options{DialTimeout: dialTimeout, TLSConfig: secure}),
 		ReadTimeout:           cfg.Timeout, WriteTimeout: cfg.Timeout, PoolTimeout: cfg.Timeout,
+		PipelinePoolSize:         -1, // the same connections serve pipelines
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
-	return &Redis{client: client, log: log, timeout: cfg.Timeout, wake: make(chan struct{}, 1)}, nil
+	return &Redis{
+		client: client, log: log, timeout: cfg.Timeout, wake: make(chan struct{}, 1),
+		lines: lines{to: map[redis.UniversalClient]*line{}},
+	}, nil
 }
 
 // Run notices when a Redis that was away is back, until ctx ends; then it
@@ -105,7 +110,8 @@ func (r *Redis) Away() bool { return r.away.Load() }
 // Do calls f with a client and a context that ends after Config.Timeout. It
 // returns ErrAway without calling f while Redis counts as away. An answer of
 // Redis's own that is no sign of its health (redis.Nil, a script's error)
-// comes back as it is.
+// comes back as it is. A call has a connection to itself meanwhile. Sessions
+// are read so: answers of kilobytes would hold up whatever shares a pipeline.
 func (r *Redis) Do(ctx context.Context, f func(ctx context.Context, c redis.UniversalClient) error) error {
 	if r.away.Load() {
 		return ErrAway
@@ -115,20 +121,20 @@ func (r *Redis) Do(ctx context.Context, f func(ctx context.Context, c redis.Univ
 	err := f(bounded, r.client)
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
-		r.succeeded()
+		r.observe(nil)
 		return err
 	case ctx.Err() != nil: // the caller left, which says nothing of Redis
 		return fmt.Errorf("ask redis: %w", ctx.Err())
-	case !unhealthy(err):
-		r.succeeded()
-		return fmt.Errorf("ask redis: %w", err)
 	}
-	r.failed(err)
+	r.observe(err)
 	return fmt.Errorf("ask redis: %w", err)
 }
 
-func (r *Redis) succeeded() {
-	if r.failures.Load() != 0 {
+// observe counts a call that ended with err towards Redis's health.
+func (r *Redis) observe(err error) {
+	if err != nil && unhealthy(err) {
+		r.failed(err)
+	} else if r.failures.Load() != 0 {
 		r.failures.Store(0)
 	}
 }

@@ -46,9 +46,15 @@ func policyCost(p *rig.Program, _ settings) []figure {
 		take := goBench(p, "./middleware/limit", "LocalTake/token_bucket", "-cpu", cores)
 		figures = append(figures, result(p, take, "LocalTake/token_bucket").within("decisions in parallel, cores: "+cores, 300*time.Nanosecond))
 	}
-	shared := goBench(p, "./middleware/limit", "SharedTake")
+	shared := goBench(p, "./middleware/limit", "SharedTake$")
 	for _, name := range slices.Sorted(maps.Keys(shared)) {
 		figures = append(figures, shared[name].plain("one round trip to Redis, "+name))
+	}
+	together := goBench(p, "./middleware/limit", "SharedTakeTogether")
+	for _, callers := range []string{"1", "4", "16", "64", "256"} {
+		r := result(p, together, "SharedTakeTogether/"+callers)
+		figures = append(figures, figure{measure: "decisions in Redis, callers at one time: " + callers,
+			value: fmt.Sprintf("%.1f µs of the gateway's processor, %.0f/s, %s", r["cpu-µs/op"], r["decisions/s"], r.allocs())})
 	}
 	for _, part := range []struct{ name, measure string }{
 		{"Access/off", "the walk without a plugin"}, {"Access/api_key", "… with api_key"}, {"Access/api_key_and_acl", "… with api_key and acl"},
