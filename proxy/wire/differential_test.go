@@ -60,6 +60,13 @@ func (o *other) dial(context.Context, string) (net.Conn, error) {
 	return here, nil
 }
 
+// wait returns when o is done with the connection, if there was one.
+func (o *other) wait() {
+	if o.done != nil {
+		<-o.done
+	}
+}
+
 // pair returns the ends of a connection: under TLS of a real one, which takes
 // what is written although nobody reads.
 func (o *other) pair() (here, there net.Conn, err error) {
@@ -87,6 +94,7 @@ func (o *other) overWire(t testing.TB, req *http.Request) outcome {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer o.wait()
 	defer c.CloseIdle()
 	return look(c.RoundTrip(req, &note{}, false))
 }
@@ -101,6 +109,7 @@ func (o *other) overStd(req *http.Request) outcome {
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeadCompared,
 	}
+	defer o.wait()
 	defer tr.CloseIdleConnections()
 	return look(tr.RoundTrip(req))
 }
