@@ -22,7 +22,8 @@ const (
 	// take no longer than one timeout under load.
 	failuresToAway = 3
 	// probeEvery is how often a Redis that is away is asked whether it is
-	// back: well below the second within which it must be used again.
+	// back, after a first time at once: well below the second within which it
+	// must be used again.
 	probeEvery = 100 * time.Millisecond
 )
 
@@ -33,6 +34,7 @@ type Redis struct {
 	timeout  time.Duration
 	failures atomic.Int32
 	away     atomic.Bool
+	returns  atomic.Int64  // how often it has come back
 	wake     chan struct{} // tells Run that Redis went away
 }
 
@@ -69,7 +71,8 @@ func New(cfg Config, log *slog.Logger) (*Redis, error) {
 }
 
 // Run notices when a Redis that was away is back, until ctx ends; then it
-// closes the connections.
+// closes the connections. It asks at once, since what made the calls fail may
+// have been a pause that is over, of Redis or of the gateway itself.
 func (r *Redis) Run(ctx context.Context) error {
 	defer func() { _ = r.client.Close() }()
 	ticker := time.NewTicker(probeEvery)
@@ -81,20 +84,28 @@ func (r *Redis) Run(ctx context.Context) error {
 		case <-r.wake:
 			ticker.Reset(probeEvery)
 		case <-ticker.C:
-			if r.probe(ctx) {
-				ticker.Stop()
-				r.failures.Store(0)
-				r.away.Store(false)
-				r.log.Info("redis is back")
-			}
+		}
+		if r.probe(ctx) {
+			ticker.Stop()
+			r.returns.Add(1)
+			r.failures.Store(0)
+			r.away.Store(false)
+			r.log.Info("redis is back")
 		}
 	}
 }
 
-// probe says whether Redis answers and takes writes: a replica that is still
-// to be promoted answers, and refuses what the gateway needs.
+// probe says whether Redis can be used again. It may take its time over a new
+// connection, but then it must answer within the bound that calls have, or
+// they would fail and it would be away again at once.
 func (r *Redis) probe(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, max(r.timeout, 250*time.Millisecond))
+	return r.write(ctx, max(r.timeout, 250*time.Millisecond)) && r.write(ctx, r.timeout)
+}
+
+// write says whether Redis takes a write within bound: a replica that is still
+// to be promoted answers, and refuses what the gateway needs.
+func (r *Redis) write(ctx context.Context, bound time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	return r.client.Set(ctx, "sluice:probe", 1, time.Minute).Err() == nil
 }
@@ -110,6 +121,7 @@ func (r *Redis) Do(ctx context.Context, f func(ctx context.Context, c redis.Univ
 	if r.away.Load() {
 		return ErrAway
 	}
+	returns := r.returns.Load()
 	bounded, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	err := f(bounded, r.client)
@@ -123,7 +135,7 @@ func (r *Redis) Do(ctx context.Context, f func(ctx context.Context, c redis.Univ
 		r.succeeded()
 		return fmt.Errorf("ask redis: %w", err)
 	}
-	r.failed(err)
+	r.failed(err, returns)
 	return fmt.Errorf("ask redis: %w", err)
 }
 
@@ -133,7 +145,12 @@ func (r *Redis) succeeded() {
 	}
 }
 
-func (r *Redis) failed(err error) {
+// failed counts the failure of a call that began when Redis had come back
+// that often. One that began before the last time tells of what is over.
+func (r *Redis) failed(err error, returns int64) {
+	if returns != r.returns.Load() {
+		return
+	}
 	if r.failures.Add(1) < failuresToAway || !r.away.CompareAndSwap(false, true) {
 		return
 	}
