@@ -34,6 +34,7 @@ func drills() []drill {
 		{"etcd-outage", "etcd stopped for -outage and back", etcdOutage},
 		{"cold-start", "Consul and etcd stopped, the gateway restarted from state_dir", coldStart},
 		{"redis-outage", "Redis frozen for -outage and back, then killed and back, a route of each on_store_error", redisOutage},
+		{"redis-failover", "the master of Redis killed, then frozen, a sentinel promotes its replica", redisFailover},
 		{"compaction", "etcd compacted while the watch is cut", compaction},
 		{"bad-documents", "1,000 bad and half-written documents among good ones", badDocuments},
 		{"takeover", "gateway SIGTERM with a second gateway taking over", takeover},
