@@ -35,6 +35,7 @@ func drills() []drill {
 		{"cold-start", "Consul and etcd stopped, the gateway restarted from state_dir", coldStart},
 		{"redis-outage", "Redis frozen for -outage and back, then killed and back, a route of each on_store_error", redisOutage},
 		{"redis-failover", "the master of Redis killed, then frozen, a sentinel promotes its replica", redisFailover},
+		{"jwks-outage", "an issuer's keys down, late, trickling for -outage each, rotating, asked for in a flood", jwksOutage},
 		{"compaction", "etcd compacted while the watch is cut", compaction},
 		{"bad-documents", "1,000 bad and half-written documents among good ones", badDocuments},
 		{"takeover", "gateway SIGTERM with a second gateway taking over", takeover},
