@@ -1,7 +1,9 @@
 // Command drill breaks things under load and counts what its users would have
 // noticed. Every drill runs real Consul, etcd, gateways and services, holds
 // an open-loop load throughout, and passes only if no request failed and none
-// got the wrong colour after a flip was applied.
+// got the wrong colour after a flip was applied, or passed that should not
+// have. What has to be refused, because a route denies while Redis is away or a
+// token is forged, is counted apart.
 //
 //	go run ./scripts/drill            # every drill
 //	go run ./scripts/drill -run flip  # those whose name contains flip
