@@ -78,6 +78,9 @@ func runAll(only string, rate int, outage time.Duration) int {
 		err := rig.Run(func(p *rig.Program) {
 			s := newSite(p, rate, outage)
 			o = d.run(s)
+			if n := s.critical(); n > 0 && !o.passed() {
+				o.broken += fmt.Sprintf("Consul found orders critical %d times ", n)
+			}
 		})
 		if err != nil {
 			o.broken = err.Error()
