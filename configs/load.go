@@ -52,11 +52,14 @@ type loader struct {
 	v        *viper.Viper
 	settings []setting
 	errs     []error
+	broken   []string // keys whose values could not be read
 }
 
 func (l *loader) load() (Config, error) {
 	c := Default()
-	l.readFile()
+	if !l.readFile() {
+		return Config{}, errors.Join(l.errs...)
+	}
 	l.readEnvironment()
 	l.bindFlags()
 	for _, s := range l.settings {
@@ -65,10 +68,8 @@ func (l *loader) load() (Config, error) {
 		}
 		if err := s.set(&c, l.v.Get(s.key)); err != nil {
 			l.fault(s.key, err.Error())
+			l.broken = append(l.broken, s.key)
 		}
-	}
-	if len(l.errs) > 0 {
-		return Config{}, errors.Join(l.errs...)
 	}
 	if err := c.readToken(); err != nil {
 		l.fault("admin.token_file", err.Error())
@@ -77,12 +78,22 @@ func (l *loader) load() (Config, error) {
 		c.Name = defaultName(c.Listen)
 	}
 	for _, f := range c.faults() {
-		l.fault(f.key, f.message)
+		if !l.follows(f) {
+			l.fault(f.key, f.message)
+		}
 	}
 	if len(l.errs) > 0 {
 		return Config{}, errors.Join(l.errs...)
 	}
 	return c, nil
+}
+
+// follows says whether f may be there only because a value that it is about
+// could not be read.
+func (l *loader) follows(f fault) bool {
+	return slices.ContainsFunc(l.broken, func(key string) bool {
+		return f.key == key || strings.HasPrefix(f.key, key+".") || strings.Contains(f.message, key)
+	})
 }
 
 // fault adds a fault of key, said where the value came from.
@@ -119,49 +130,45 @@ func (l *loader) origin(key string) string {
 }
 
 // readFile reads the file and merges it into viper. The file is walked first,
-// because viper knows neither which keys exist nor where one stands.
-func (l *loader) readFile() {
+// because viper knows neither which keys exist nor where one stands. It says
+// whether the file could be read; faults of single keys do not keep it from
+// that.
+func (l *loader) readFile() bool {
 	if l.path == "" {
-		return
+		return true
 	}
-	fail := func(format string, args ...any) {
+	fail := func(format string, args ...any) bool {
 		l.errs = append(l.errs, fmt.Errorf(l.path+": "+format, args...))
+		return false
 	}
 	data, err := readBounded(l.path)
 	if err != nil {
 		l.errs = append(l.errs, fmt.Errorf("read the configuration: %w", err))
-		return
+		return false
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, second yaml.Node
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
-		return // an empty file sets nothing
+		return true // an empty file sets nothing
 	} else if err != nil {
-		fail("is not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
-		return
+		return fail("is not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		fail("holds more than one YAML document")
-		return
+		return fail("holds more than one YAML document")
 	}
 	root := doc.Content[0]
 	if root.Kind != yaml.MappingNode {
-		fail("is not a mapping of keys to values")
-		return
+		return fail("is not a mapping of keys to values")
 	}
-	before := len(l.errs)
 	l.walk(root, "")
-	if len(l.errs) > before {
-		return
-	}
 	var m map[string]any
 	if err := root.Decode(&m); err != nil {
-		fail("cannot be read") // the cause can quote a value
-		return
+		return fail("cannot be read") // the cause can quote a value
 	}
 	if err := l.v.MergeConfigMap(m); err != nil {
-		fail("cannot be read")
+		return fail("cannot be read")
 	}
+	return true
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -178,14 +185,18 @@ func readBounded(path string) ([]byte, error) {
 }
 
 // walk finds keys of a mapping that are unknown, twice there or without a
-// value.
+// value, and takes them out of it.
 func (l *loader) walk(n *yaml.Node, path string) {
 	seen := map[string]bool{}
+	var good []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		name, value := n.Content[i], n.Content[i+1]
 		key := path + name.Value
+		ok := true
 		fail := func(message string) {
+			ok = false
 			l.errs = append(l.errs, fmt.Errorf("%s:%d: %s: %s", l.path, name.Line, key, message))
+			l.broken = append(l.broken, key)
 		}
 		isSection := slices.ContainsFunc(l.settings, func(s setting) bool { return strings.HasPrefix(s.key, key+".") })
 		isKey := slices.ContainsFunc(l.settings, func(s setting) bool { return s.key == key })
@@ -204,7 +215,11 @@ func (l *loader) walk(n *yaml.Node, path string) {
 			fail("is not a key here; accepted are " + strings.Join(l.below(path), ", "))
 		}
 		seen[key] = true
+		if ok {
+			good = append(good, name, value)
+		}
 	}
+	n.Content = good
 }
 
 // below lists the names that stand directly below path.

@@ -192,7 +192,7 @@ func TestImportsPointOneWay(t *testing.T) {
 	clients := map[string][]string{
 		"github.com/hashicorp/consul/api": {"discovery/consul"},
 		"go.etcd.io/etcd/client/v3":       {"discovery/etcd", "test/testenv"},
-		"github.com/redis/go-redis/v9":    {"middleware", "middleware/store", "middleware/limit", "middleware/session"},
+		"github.com/redis/go-redis/v9":    {"middleware", "middleware/store", "middleware/limit", "middleware/session", "scripts/drill"},
 		"github.com/gin-gonic/gin":        {"middleware", "middleware/plugintest", "admin", "cmd/sluice"},
 	}
 	checked := 0

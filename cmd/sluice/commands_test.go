@@ -78,6 +78,8 @@ func TestALineThatCannotBeUnderstoodExitsWith2AndSaysWhatIsAccepted(t *testing.T
 	}{
 		{"nope", []string{`unknown command "nope"`, "check, explain, get"}},
 		{"--nope", []string{"unknown flag: --nope"}},
+		{"help nope", []string{`unknown command "nope"`, "check, explain, get"}},
+		{"help get nope", []string{`unknown command "get nope"`}},
 		{"serve extra", []string{"usage: sluice serve [-c FILE]"}},
 		{"serve --listen.htp :80", []string{"unknown flag: --listen.htp"}},
 		{"serve --admin.token secret", []string{"unknown flag: --admin.token"}},

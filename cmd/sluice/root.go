@@ -28,8 +28,26 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(serveCommand(), checkCommand(), getCommand(), explainCommand(), switchCommand(), versionCommand(), healthcheckCommand())
 	return root
+}
+
+// helpCommand is cobra's, except that it refuses names that are no command.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Help about a command",
+		Long:    "Shows what a command does and takes, as --help behind it does.",
+		Example: "  sluice help switch",
+		RunE: func(cmd *cobra.Command, names []string) error {
+			of, rest, err := cmd.Root().Find(names)
+			if err != nil || len(rest) > 0 {
+				return usageError{fmt.Errorf("unknown command %q; known are %s", strings.Join(names, " "), strings.Join(commandNames(cmd.Root()), ", "))}
+			}
+			return of.Help()
+		},
+	}
 }
 
 func commandNames(cmd *cobra.Command) []string {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -299,7 +300,7 @@ func wholeWindows(t *testing.T, all []pass, begin, end time.Time, per time.Durat
 }
 
 func TestADecisionRunsOnACluster(t *testing.T) {
-	node := testenv.StartRedis(t, "--cluster-enabled", "yes")
+	node := testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testenv.FreePort(t)))
 	if err := direct(t, node.Addr).ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
 		t.Fatal(err)
 	}

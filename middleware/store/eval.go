@@ -81,11 +81,12 @@ func (r *Redis) holder(ctx context.Context, key string) (redis.UniversalClient, 
 	if !ok {
 		return r.client, nil
 	}
+	returns := r.returns.Load()
 	bounded, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	node, err := cluster.MasterForKey(bounded, key)
 	if err != nil && ctx.Err() == nil {
-		r.observe(err)
+		r.observe(err, returns)
 	}
 	return node, err
 }
@@ -110,13 +111,14 @@ func (r *Redis) send(to redis.UniversalClient, batch []*call) {
 		}
 		return
 	}
+	returns := r.returns.Load()
 	ctx, cancel := context.WithDeadline(context.Background(), last.deadline)
 	defer cancel()
 	pipeline(ctx, to, batch)
 	if again := refused(batch); again != nil {
 		pipeline(ctx, r.client, again)
 	}
-	r.observe(last.cmd.Err())
+	r.observe(last.cmd.Err(), returns)
 }
 
 // pipeline sends a batch and returns once each call has its answer or error.

@@ -22,7 +22,8 @@ const (
 	// take no longer than one timeout under load.
 	failuresToAway = 3
 	// probeEvery is how often a Redis that is away is asked whether it is
-	// back: well below the second within which it must be used again.
+	// back, after a first time at once: well below the second within which it
+	// must be used again.
 	probeEvery = 100 * time.Millisecond
 )
 
@@ -34,6 +35,7 @@ type Redis struct {
 	lines    lines
 	failures atomic.Int32
 	away     atomic.Bool
+	returns  atomic.Int64  // how often it has come back
 	wake     chan struct{} // tells Run that Redis went away
 }
 
@@ -74,7 +76,8 @@ func New(cfg Config, log *slog.Logger) (*Redis, error) {
 }
 
 // Run notices when a Redis that was away is back, until ctx ends; then it
-// closes the connections.
+// closes the connections. It asks at once, since what made the calls fail may
+// have been a pause that is over, of Redis or of the gateway itself.
 func (r *Redis) Run(ctx context.Context) error {
 	defer func() { _ = r.client.Close() }()
 	ticker := time.NewTicker(probeEvery)
@@ -86,20 +89,28 @@ func (r *Redis) Run(ctx context.Context) error {
 		case <-r.wake:
 			ticker.Reset(probeEvery)
 		case <-ticker.C:
-			if r.probe(ctx) {
-				ticker.Stop()
-				r.failures.Store(0)
-				r.away.Store(false)
-				r.log.Info("redis is back")
-			}
+		}
+		if r.probe(ctx) {
+			ticker.Stop()
+			r.returns.Add(1)
+			r.failures.Store(0)
+			r.away.Store(false)
+			r.log.Info("redis is back")
 		}
 	}
 }
 
-// probe says whether Redis answers and takes writes: a replica that is still
-// to be promoted answers, and refuses what the gateway needs.
+// probe says whether Redis can be used again. It may take its time over a new
+// connection, but then it must answer within the bound that calls have, or
+// they would fail and it would be away again at once.
 func (r *Redis) probe(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, max(r.timeout, 250*time.Millisecond))
+	return r.write(ctx, max(r.timeout, 250*time.Millisecond)) && r.write(ctx, r.timeout)
+}
+
+// write says whether Redis takes a write within bound: a replica that is still
+// to be promoted answers, and refuses what the gateway needs.
+func (r *Redis) write(ctx context.Context, bound time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	return r.client.Set(ctx, "sluice:probe", 1, time.Minute).Err() == nil
 }
@@ -116,30 +127,37 @@ func (r *Redis) Do(ctx context.Context, f func(ctx context.Context, c redis.Univ
 	if r.away.Load() {
 		return ErrAway
 	}
+	returns := r.returns.Load()
 	bounded, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	err := f(bounded, r.client)
 	switch {
 	case err == nil, errors.Is(err, redis.Nil):
-		r.observe(nil)
+		r.observe(nil, returns)
 		return err
 	case ctx.Err() != nil: // the caller left, which says nothing of Redis
 		return fmt.Errorf("ask redis: %w", ctx.Err())
 	}
-	r.observe(err)
+	r.observe(err, returns)
 	return fmt.Errorf("ask redis: %w", err)
 }
 
-// observe counts a call that ended with err towards Redis's health.
-func (r *Redis) observe(err error) {
+// observe counts a call that ended with err towards Redis's health. It began
+// when Redis had come back that often.
+func (r *Redis) observe(err error, returns int64) {
 	if err != nil && unhealthy(err) {
-		r.failed(err)
+		r.failed(err, returns)
 	} else if r.failures.Load() != 0 {
 		r.failures.Store(0)
 	}
 }
 
-func (r *Redis) failed(err error) {
+// failed counts the failure of a call. One that began before Redis came back
+// for the last time tells of what is over.
+func (r *Redis) failed(err error, returns int64) {
+	if returns != r.returns.Load() {
+		return
+	}
 	if r.failures.Add(1) < failuresToAway || !r.away.CompareAndSwap(false, true) {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"strconv"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -50,7 +51,7 @@ func TestR4ASentinelNamesTheMasterAlsoAfterAFailover(t *testing.T) {
 }
 
 func TestEachDecisionsKeysLieInOneSlotOfACluster(t *testing.T) {
-	node := testenv.StartRedis(t, "--cluster-enabled", "yes")
+	node := testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testenv.FreePort(t)))
 	direct := redis.NewClient(&redis.Options{Addr: node.Addr})
 	t.Cleanup(func() { _ = direct.Close() })
 	if err := direct.ClusterAddSlotsRange(context.Background(), 0, 16383).Err(); err != nil {

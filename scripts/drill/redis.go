@@ -1,83 +1,99 @@
 package main
 
 import (
-	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
-	"github.com/sluice-gateway/sluice/scripts/load"
-	"github.com/sluice-gateway/sluice/scripts/rig"
 	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 // redisOutage freezes Redis and brings it back, and then kills it and brings
-// it back, under a load on three routes whose limits lie in Redis: one that
-// counts by itself meanwhile, one that allows and one that denies. No request
-// of the first two may fail, and those of the third only while Redis is away.
+// it back.
 func redisOutage(s *site) outcome {
 	redis := testenv.StartRedis(s.p)
-	routes := []string{"local", "allow", "deny"}
-	docs := map[string]string{}
-	for _, name := range routes {
-		docs["/sluice/routes/"+name] = fmt.Sprintf(`{"path":"/%[1]s/*","service":"orders","plugins":{"rate_limit":{
-			"limits":[{"requests":1000000,"per":"minute"}],"store":"redis","on_store_error":%[1]q}}}`, name)
-	}
-	revision := s.etcd.Apply(docs)
-	g := s.gateway(testenv.GatewayOptions{Extra: fmt.Sprintf("redis:\n  address: %q\n", redis.Addr)})
-	rig.AwaitApplied(s.p, g, revision)
-	l := load.Start(load.Config{
-		Rate: s.rate,
-		Request: func(ctx context.Context, n int) (*http.Request, error) {
-			return http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/%s/%d", g.URL(), routes[n%len(routes)], n), nil)
-		},
-		Tag: func(_ int, h http.Header, _ []byte) string { return h.Get("RateLimit-Policy") },
-	})
-	testenv.Eventually(s.p, 10*time.Second, "the load runs", func() bool { return l.Sent() > s.rate/2 })
-	type span struct{ from, to time.Time }
-	var away []span
-	var effect []time.Duration
+	l := s.limited(fmt.Sprintf("redis:\n  address: %q\n", redis.Addr), redis)
 	for _, way := range []struct{ off, back func() }{{redis.Freeze, redis.Thaw}, {redis.Kill, redis.Restart}} {
-		off := time.Now()
-		way.off()
-		s.hold(s.outage)
-		way.back()
-		back := time.Now()
-		effect = append(effect, s.obeyed("the shared limits are in force again", g.URL()+"/deny/probe", back,
-			func(status int, _ rig.Answer) bool { return status == http.StatusOK }))
-		away = append(away, span{off, time.Now()})
+		l.outage(func() (back time.Time) {
+			way.off()
+			s.hold(s.outage)
+			way.back()
+			return time.Now()
+		})
+		l.inForce()
 		s.hold(2 * time.Second)
 	}
-	samples := l.Stop()
-	var ours []load.Sample // without what the third route had to refuse
-	var first, later []time.Duration
-	denied := 0
-	for _, sample := range samples {
-		during := -1
-		for i, a := range away {
-			if !sample.Start.Add(sample.Took).Before(a.from) && sample.Start.Before(a.to) {
-				during = i
-			}
-		}
-		if during >= 0 && sample.Status == http.StatusServiceUnavailable && sample.Tag == "" {
-			denied++
-			continue
-		}
-		if during >= 0 {
-			if sample.Start.Before(away[during].from.Add(time.Second)) {
-				first = append(first, sample.Took)
-			} else {
-				later = append(later, sample.Took)
-			}
-		}
-		ours = append(ours, sample)
+	return l.outcome("Redis back to its limits in force")
+}
+
+const (
+	// sentinelDownAfter is how long a master is silent before the sentinel
+	// acts, as testenv sets it.
+	sentinelDownAfter = 500 * time.Millisecond
+	// failoverBound is what a failover may take beyond that.
+	failoverBound = 2 * time.Second
+	// sentinelRest is how long a sentinel leaves a master alone after a
+	// failover: twice the failover-timeout that testenv sets.
+	sentinelRest = 10 * time.Second
+)
+
+// redisFailover kills the master of a Redis with a replica and a sentinel,
+// which promotes the replica; the old master comes back as a replica. Then it
+// freezes the new master, which makes the old one master again, and lets it
+// go on: for a moment there are two that take themselves for the master.
+func redisFailover(s *site) outcome {
+	master := testenv.StartRedis(s.p, "--repl-diskless-sync-delay", "0")
+	host, port, err := net.SplitHostPort(master.Addr)
+	if err != nil {
+		s.p.Fatalf("split %s: %v", master.Addr, err)
 	}
-	o := count(ours)
-	o.effect = effect
-	o.note = fmt.Sprintf("Redis back to its limits in force; while away p99 %s in the first second, then %s; %d denied",
-		round(load.Percentile(first, 99)), round(load.Percentile(later, 99)), denied)
-	if denied == 0 {
-		o.broken = "nothing was denied while Redis was away"
+	replica := testenv.StartRedis(s.p, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	sentinel := newSentinel(s.p, master)
+	sentinel.awaitReplica()
+	l := s.limited(fmt.Sprintf("redis:\n  address: %q\n  sentinel_master: %s\n", sentinel.Addr, sentinelMaster), master, replica)
+	l.spend("kept")
+	for _, way := range []struct {
+		off, back func()
+		heir      *testenv.Redis
+	}{{master.Kill, master.Restart, replica}, {replica.Freeze, replica.Thaw, master}} {
+		s.hold(time.Second) // the replica has what was counted
+		lost := time.Now()
+		var named time.Time
+		back := l.outage(func() time.Time {
+			way.off()
+			sentinel.awaitMaster(way.heir.Addr)
+			named = time.Now()
+			return named
+		})
+		l.note("%s until the replica was named", round(named.Sub(lost)))
+		if took := back.Sub(lost) - sentinelDownAfter; took > failoverBound {
+			l.fault("the limits were in force only %s after the loss", round(back.Sub(lost)))
+		}
+		l.inForce()
+		if n := l.passed("kept", 5); n > 0 {
+			l.fault("%d passed of a limit that was used up before the failover", n)
+		}
+		way.back()
+		rested := time.Now().Add(sentinelRest)
+		sentinel.awaitReplica()
+		l.inForce()
+		s.hold(time.Until(rested))
 	}
-	return o
+	return l.outcome("replica named to the limits in force")
+}
+
+// status asks url with a tenant's name, once, and returns the answer's status.
+func status(client *http.Client, url, tenant string) int {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return 0
+	}
+	req.Header.Set("X-Tenant", tenant)
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }

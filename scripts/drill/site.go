@@ -104,6 +104,13 @@ func (s *site) obeyed(what, url string, start time.Time, says func(status int, a
 	return 0
 }
 
+// critical is how often Consul found the check of an instance critical. Its
+// checks give up after two seconds: on a machine that is so busy they fail for
+// every instance, and no gateway could serve.
+func (s *site) critical() int {
+	return strings.Count(s.consul.Log(), "is now critical: check=service:orders")
+}
+
 // hold lets the load run on; it is a part of what a drill does, not a wait
 // for something.
 func (s *site) hold(d time.Duration) { <-time.After(d) }
