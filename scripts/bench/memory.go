@@ -34,23 +34,34 @@ func memoryCost(p *rig.Program, _ settings) []figure {
 			figures = append(figures, figure{measure: c.name, value: notHere})
 			continue
 		}
-		idle := treeMemory(p, c.pid)
-		release := hold(p, hostOf(c.url), idleConnections)
-		<-time.After(settling)
-		held := treeMemory(p, c.pid)
-		release()
-		each := float64(held-idle) / 1024 / idleConnections
+		m := c.holding(p)
 		f := figure{
 			measure: c.name,
 			value: fmt.Sprintf("%.1f MB idle, %.1f MB with %d idle connections, %.1f KB each",
-				megabytes(idle), megabytes(held), idleConnections, each),
+				megabytes(m.idle), megabytes(m.held), idleConnections, m.each()),
 		}
 		if c.admin != "" {
-			f.target, f.met = fmt.Sprintf("≤ %d KB each", mostPerConnection), each <= mostPerConnection
+			f.target, f.met = fmt.Sprintf("≤ %d KB each", mostPerConnection), m.each() <= mostPerConnection
 		}
 		figures = append(figures, f)
 	}
 	return figures
+}
+
+// residence is the resident memory of a proxy, idle and while it holds
+// idleConnections.
+type residence struct{ idle, held int64 }
+
+// each is the part of one connection in KB.
+func (r residence) each() float64 { return float64(r.held-r.idle) / 1024 / idleConnections }
+
+func (c *contender) holding(p *rig.Program) residence {
+	r := residence{idle: treeMemory(p, c.pid)}
+	release := hold(p, hostOf(c.url), idleConnections)
+	defer release()
+	<-time.After(settling)
+	r.held = treeMemory(p, c.pid)
+	return r
 }
 
 // hold opens n connections, has a request answered on each, and keeps them

@@ -25,7 +25,7 @@ func shapesCost(p *rig.Program, set settings) []figure {
 		{"10 MiB", plain, wrk(16, largePath, ""), float64(largeSize) / (1 << 20)},
 		{"TLS in", secured, wrk(loadConnections, smallPath, ""), 0},
 		{"HTTP/2 in", secured, h2load(8, 8, smallPath), 0},
-		{"gRPC", site{upstream: w.serve(p, "grpc"), grpc: true}, w.loadFor("grpc", loadConnections), 0},
+		{"gRPC", site{upstream: w.serve(p, "grpc").Addr, grpc: true}, w.loadFor("grpc", loadConnections), 0},
 	} {
 		figures = append(figures, s.cost(p, set)...)
 	}
