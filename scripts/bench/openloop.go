@@ -37,31 +37,34 @@ type lane struct {
 // run sends for d and returns how long each request took, from when it was
 // sent, or from when every connection was busy, to the end of its answer.
 func (o openLoop) run(d time.Duration) ([]time.Duration, error) {
+	lanes, err := o.dial()
+	hangUp := func() {
+		for _, l := range lanes {
+			_ = l.conn.Close()
+		}
+	}
+	if err != nil {
+		hangUp()
+		return nil, err
+	}
 	epoch := time.Now()
 	idle := make(chan *lane, o.connections)
-	var mu sync.Mutex
-	var took []time.Duration
-	var failure error
+	broken := make(chan error, o.connections)
+	times := make([][]time.Duration, len(lanes))
 	var readers sync.WaitGroup
-	lanes, err := o.dial()
-	for _, l := range lanes {
+	for i, l := range lanes {
 		idle <- l
 		readers.Go(func() {
-			mine, err := l.read(epoch, idle)
-			mu.Lock()
-			defer mu.Unlock()
-			took = append(took, mine...)
-			failure = errors.Join(failure, err)
+			var err error
+			if times[i], err = l.read(epoch, idle); err != nil {
+				broken <- err
+			}
 		})
 	}
-	if err == nil {
-		err = o.send(epoch, d, idle)
-	}
-	for _, l := range lanes {
-		_ = l.conn.Close()
-	}
+	err = o.send(epoch, d, idle, broken)
+	hangUp()
 	readers.Wait()
-	return took, errors.Join(err, failure)
+	return slices.Concat(times...), err
 }
 
 func (o openLoop) dial() (lanes []*lane, err error) {
@@ -77,7 +80,7 @@ func (o openLoop) dial() (lanes []*lane, err error) {
 
 // send keeps to the schedule on a thread of its own, then waits until every
 // answer has come.
-func (o openLoop) send(epoch time.Time, d time.Duration, idle <-chan *lane) error {
+func (o openLoop) send(epoch time.Time, d time.Duration, idle <-chan *lane, broken <-chan error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	late := time.After(d + patience)
@@ -94,6 +97,8 @@ func (o openLoop) send(epoch time.Time, d time.Duration, idle <-chan *lane) erro
 			if _, err := l.conn.Write(o.request(n)); err != nil {
 				return fmt.Errorf("send: %w", err)
 			}
+		case err := <-broken:
+			return err
 		case <-late:
 			return errors.New("the answers did not come")
 		}
@@ -101,6 +106,8 @@ func (o openLoop) send(epoch time.Time, d time.Duration, idle <-chan *lane) erro
 	for range o.connections {
 		select {
 		case <-idle:
+		case err := <-broken:
+			return err
 		case <-late:
 			return errors.New("the last answers did not come")
 		}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os/exec"
+
 	"github.com/sluice-gateway/sluice/scripts/rig"
 )
 
@@ -10,6 +12,7 @@ type shape struct {
 	site site
 	by   traffic
 	mib  float64 // MiB in an answer; 0 where the request is what costs
+	tool string  // what makes the traffic, if this can do without the shape
 }
 
 // shapesCost compares processor time for other traffic than small GETs.
@@ -20,12 +23,12 @@ func shapesCost(p *rig.Program, set settings) []figure {
 	const post = `wrk.method = "POST"; wrk.body = string.rep("x", 1024)`
 	var figures []figure
 	for _, s := range []shape{
-		{"POST 1 KiB", plain, wrk(loadConnections, smallPath, post), 0},
-		{"100 KiB", plain, wrk(loadConnections, mediumPath, ""), float64(mediumSize) / (1 << 20)},
-		{"10 MiB", plain, wrk(16, largePath, ""), float64(largeSize) / (1 << 20)},
-		{"TLS in", secured, wrk(loadConnections, smallPath, ""), 0},
-		{"HTTP/2 in", secured, h2load(8, 8, smallPath), 0},
-		{"gRPC", site{upstream: w.serve(p, "grpc").Addr, grpc: true}, w.loadFor("grpc", loadConnections), 0},
+		{name: "POST 1 KiB", site: plain, by: wrk(loadConnections, smallPath, post)},
+		{name: "100 KiB", site: plain, by: wrk(loadConnections, mediumPath, ""), mib: float64(mediumSize) / (1 << 20)},
+		{name: "10 MiB", site: plain, by: wrk(16, largePath, ""), mib: float64(largeSize) / (1 << 20)},
+		{name: "TLS in", site: secured, by: wrk(loadConnections, smallPath, "")},
+		{name: "HTTP/2 in", site: secured, by: h2load(8, 8, smallPath), tool: "h2load"},
+		{name: "gRPC", site: site{upstream: w.serve(p, "grpc").Addr, grpc: true}, by: w.loadFor("grpc", loadConnections)},
 	} {
 		figures = append(figures, s.cost(p, set)...)
 	}
@@ -33,6 +36,11 @@ func shapesCost(p *rig.Program, set settings) []figure {
 }
 
 func (s shape) cost(p *rig.Program, set settings) []figure {
+	if s.tool != "" {
+		if _, err := exec.LookPath(s.tool); err != nil {
+			return []figure{{measure: s.name, value: s.tool + " is " + notHere}}
+		}
+	}
 	nginx := startNginx(p, s.site)
 	all := append([]*contender{nginx}, startPeers(p, s.site, nginx)...)
 	if s.site.grpc {

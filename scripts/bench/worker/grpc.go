@@ -20,12 +20,16 @@ func serveGRPC(addr string) error {
 	if err != nil {
 		return err
 	}
+	return newGRPC().Serve(l)
+}
+
+func newGRPC() *grpc.Server {
 	s := grpc.NewServer()
 	s.RegisterService(&grpc.ServiceDesc{
 		ServiceName: service, HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{{MethodName: method, Handler: echo}},
 	}, struct{}{})
-	return s.Serve(l)
+	return s
 }
 
 func echo(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {

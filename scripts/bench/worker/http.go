@@ -11,15 +11,15 @@ import (
 )
 
 // serveHTTP sends back what it gets, for ever.
-func serveHTTP(addr string) error {
-	return http.ListenAndServe(addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		_, _ = w.Write(body) // the client is gone
-	}))
+func serveHTTP(addr string) error { return http.ListenAndServe(addr, http.HandlerFunc(echoHTTP)) }
+
+func echoHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	_, _ = w.Write(body) // the client may be gone
 }
 
 type httpCaller struct {
