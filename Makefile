@@ -74,8 +74,8 @@ drill: build ## break things under load and count the requests lost (ARGS=-help)
 	go run ./scripts/drill $(ARGS)
 
 .PHONY: bench
-bench: build ## measure propagation, lookup, rebuild and cost beside nginx (ARGS=-help)
-	@bash scripts/tools.sh nginx wrk redis-server etcd consul
+bench: build ## measure propagation, lookup, rebuild and cost beside other proxies (ARGS=-help)
+	@bash scripts/tools.sh nginx haproxy wrk h2load redis-server etcd consul
 	go run ./scripts/bench $(ARGS)
 
 .PHONY: docker

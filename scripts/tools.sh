@@ -6,8 +6,9 @@
 # consul, etcd and etcdctl end up in bin/: as a link where PATH has a good
 # enough version, else built from the nested modules beside this script, whose
 # go.sum pins every byte. oidc-provider is a program of this repository: built
-# from scripts/tools/oidc, again whenever that changes. The rest (cc, curl, redis-server, nginx, wrk) comes
-# from apt or brew when it is missing. What is there already is left alone.
+# from scripts/tools/oidc, again whenever that changes. The rest (cc, curl,
+# redis-server, nginx, haproxy, wrk, h2load) comes from apt or brew when it is
+# missing. What is there already is left alone.
 #
 # Runs on the bash 3.2 that macOS ships.
 set -euo pipefail
@@ -125,7 +126,7 @@ packaged() {
 }
 
 command -v go >/dev/null || die "go is missing: see https://go.dev/doc/install"
-[ $# -gt 0 ] || die "say which: consul etcd oidc-provider cc curl redis-server nginx wrk"
+[ $# -gt 0 ] || die "say which: consul etcd oidc-provider cc curl redis-server nginx haproxy wrk h2load"
 for tool in "$@"; do
     case $tool in
     consul)
@@ -142,7 +143,9 @@ for tool in "$@"; do
     curl) packaged curl "curl ca-certificates" curl ;;
     redis-server) packaged redis-server redis-server redis ;;
     nginx) packaged nginx nginx-light nginx ;;
+    haproxy) packaged haproxy haproxy haproxy ;;
     wrk) packaged wrk wrk wrk ;;
-    *) die "unknown tool $tool; known: consul etcd oidc-provider cc curl redis-server nginx wrk" ;;
+    h2load) packaged h2load nghttp2-client nghttp2 ;;
+    *) die "unknown tool $tool; known: consul etcd oidc-provider cc curl redis-server nginx haproxy wrk h2load" ;;
     esac
 done

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 
 	"github.com/sluice-gateway/sluice/configs"
 	"github.com/spf13/cobra"
@@ -25,6 +26,7 @@ func serveCommand() *cobra.Command {
 				return fmt.Errorf("configuration: %w", err)
 			}
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log)
+			tuneMemory(os.DirFS("/"), log)
 			gw, err := newGateway(cfg, log)
 			if err != nil {
 				return err

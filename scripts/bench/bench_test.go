@@ -22,12 +22,12 @@ func TestReadStat(t *testing.T) {
 		"a number that is no number": {line: "x (a) R 8 9 9 0 -1 0 0 0 0 0 1 2 0 0", wrong: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pid, parent, ticks, err := readStat(c.line)
+			got, err := readStat(c.line)
 			if (err != nil) != c.wrong {
 				t.Fatalf("error %v", err)
 			}
-			if pid != c.pid || parent != c.parent || ticks != c.ticks {
-				t.Errorf("process %d of %d with %d ticks", pid, parent, ticks)
+			if want := (stat{c.pid, c.parent, c.ticks}); got != want {
+				t.Errorf("got %+v, want %+v", got, want)
 			}
 		})
 	}

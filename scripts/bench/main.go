@@ -1,7 +1,8 @@
 // Command bench measures what Sluice promises of its speed: how soon a change
 // in etcd or Consul is obeyed, what a table of 10,000 routes costs, and what a
-// proxied request costs beside nginx. It runs the built gateway on a real
-// Consul and a real etcd.
+// proxied request costs beside nginx and those of haproxy, caddy, traefik and
+// fabio that are on PATH. It runs the built gateway on a real Consul and a real
+// etcd.
 //
 //	go run ./scripts/bench            # everything
 //	go run ./scripts/bench -run etcd  # those whose name contains etcd
@@ -44,7 +45,13 @@ func measurements() []measurement {
 		{"table", "a table of 10,000 routes", tableCost},
 		{"micro", "single parts of a request's walk", partsCost},
 		{"policy", "the plugins that decide who may pass, and how much", policyCost},
-		{"cpu", "processor time per request beside nginx", cpuCost},
+		{"cpu", "processor time per request and allocations per request beside nginx and others", cpuCost},
+		{"latency", "time a request takes at a fixed rate", latencyCost},
+		{"memory", "memory, idle and with 5,000 idle connections", memoryCost},
+		{"routes", "a request's cost with 10,000 routes", routesCost},
+		{"shapes", "processor time for uploads, large answers, TLS, HTTP/2 and gRPC", shapesCost},
+		{"grpc", "gRPC and HTTP/1.1 through the gateway, 100,000 requests", grpcCost},
+		{"gogc", "processor time and memory by GOGC", gogcCost},
 	}
 }
 
@@ -52,8 +59,8 @@ func main() {
 	var s settings
 	only := flag.String("run", "", "run only measurements whose `name` contains this")
 	flag.IntVar(&s.samples, "n", 100, "changes made for each time to effect")
-	flag.IntVar(&s.rounds, "rounds", 4, "rounds of load for each proxy beside nginx")
-	flag.DurationVar(&s.round, "round", 5*time.Second, "length of one round of load")
+	flag.IntVar(&s.rounds, "rounds", 5, "rounds of load for each proxy")
+	flag.DurationVar(&s.round, "round", 2*time.Second, "length of one round of load")
 	flag.Parse()
 	os.Exit(runAll(*only, s))
 }

@@ -14,9 +14,12 @@ import (
 func partsCost(p *rig.Program, _ settings) []figure {
 	engine := result(p, goBench(p, "./middleware", "EngineForward$"), "EngineForward")
 	small := goBench(p, "./proxy", "ForwardSmall$")
+	pipeline := goBench(p, "./middleware", "Pipeline")
 	pick := goBench(p, "./routing/balance", "Pick$/(round_robin|least_request|p2c)$/^10$/plain")
 	figures := []figure{
 		engine.plain("engine around a forwarder that costs nothing"),
+		result(p, pipeline, "Pipeline/plain").plain("engine, match, pick and engine fast, instance in memory"),
+		result(p, pipeline, "Pipeline/four_plugins").plain("the same with four plugins"),
 		result(p, small, "ForwardSmall/std").plain("forwarder with client and instance, 1 KiB, engine std"),
 		result(p, small, "ForwardSmall/fast").plain("the same, engine fast"),
 	}

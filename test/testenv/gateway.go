@@ -39,6 +39,8 @@ type GatewayOptions struct {
 	// Addr takes a traffic address instead of a free one: for a gateway that
 	// takes over from another.
 	Addr string
+	// Env is added to the environment, as NAME=value.
+	Env []string
 }
 
 // StartGateway runs bin/sluice serve until the test ends. It is ready when
@@ -58,7 +60,7 @@ func StartGateway(t TB, o GatewayOptions) *Gateway {
 		if err := os.WriteFile(g.ConfigFile, []byte(o.yaml(g)), 0o600); err != nil {
 			t.Fatalf("write the gateway's configuration: %v", err)
 		}
-		s.args = []string{"serve", "-c", g.ConfigFile}
+		s.args, s.env = []string{"serve", "-c", g.ConfigFile}, o.Env
 		path := "/readyz"
 		if o.StartOnly {
 			path = "/livez"

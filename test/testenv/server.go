@@ -23,6 +23,7 @@ type Server struct {
 	name    string
 	binary  string
 	args    []string
+	env     []string // beside this process's own
 	logPath string
 	ready   func() error
 
@@ -77,6 +78,7 @@ func (s *Server) spawn() {
 	defer log.Close()
 	cmd := exec.Command(s.binary, s.args...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), s.env...)
 	cmd.SysProcAttr = ownGroup()
 	if err := cmd.Start(); err != nil {
 		s.t.Fatalf("start %s: %v", s.name, err)
