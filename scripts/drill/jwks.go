@@ -109,6 +109,9 @@ func (d *guarded) load(rate int, path string, token func(n int) string) *load.Lo
 			return req, err
 		},
 		Tag: rig.Colour,
+		// Those who waited for a fetch together come back over what they have
+		// open, instead of a thousand new connections a second.
+		Connections: floodRate,
 	})
 }
 
