@@ -177,8 +177,10 @@ func (d *guarded) turnedAway(what string, samples []load.Sample) (through int) {
 		switch {
 		case s.Status >= 200 && s.Status < 300:
 			through++
+		case s.Err != nil:
+			others["no answer"]++
 		case s.Status != http.StatusUnauthorized:
-			others[fmt.Sprintf("%d %s %v", s.Status, s.Tag, s.Err)]++
+			others[fmt.Sprintf("%d %s", s.Status, s.Tag)]++
 		}
 	}
 	if through > 0 || len(others) > 0 || len(samples) == 0 {
