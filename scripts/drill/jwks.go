@@ -109,6 +109,9 @@ func (d *guarded) load(rate int, path string, token func(n int) string) *load.Lo
 			return req, err
 		},
 		Tag: rig.Colour,
+		// Those who waited for a fetch together come back over what they have
+		// open, instead of a thousand new connections a second.
+		Connections: floodRate,
 	})
 }
 
@@ -174,8 +177,10 @@ func (d *guarded) turnedAway(what string, samples []load.Sample) (through int) {
 		switch {
 		case s.Status >= 200 && s.Status < 300:
 			through++
+		case s.Err != nil:
+			others["no answer"]++
 		case s.Status != http.StatusUnauthorized:
-			others[fmt.Sprintf("%d %s %v", s.Status, s.Tag, s.Err)]++
+			others[fmt.Sprintf("%d %s", s.Status, s.Tag)]++
 		}
 	}
 	if through > 0 || len(others) > 0 || len(samples) == 0 {
