@@ -107,6 +107,7 @@ func policyOf(spec *ServiceSpec) balance.Policy {
 		BaseEjection:        orDuration(outlier.BaseEjection, defaultEjection),
 		MaxEjectionPercent:  or(outlier.MaxEjectionPercent, defaultMaxEjection),
 		MaxInFlight:         spec.MaxInFlight,
+		MaxPerEndpoint:      spec.MaxInFlightPerInstance,
 		SlowStart:           time.Duration(spec.SlowStart),
 		RetryBudgetPercent:  defaultRetryBudget,
 	}

@@ -15,3 +15,10 @@ func TestTheEngineIsStdUnlessTheServiceSaysOtherwise(t *testing.T) {
 		}
 	}
 }
+
+func TestTheBoundsOfADocumentAreThoseOfItsPicker(t *testing.T) {
+	p := policyOf(&ServiceSpec{MaxInFlight: 3, MaxInFlightPerInstance: 2})
+	if p.MaxInFlight != 3 || p.MaxPerEndpoint != 2 {
+		t.Errorf("got %+v", p)
+	}
+}
