@@ -128,6 +128,9 @@ func (a *attempt) finish(r balance.Result) {
 	if a.cancel != nil {
 		a.cancel(errOver)
 	}
+	if a.trip.is(tripConnected) {
+		a.pick.Endpoint.Connected(a.trip.is(tripReused))
+	}
 	a.pick.Done(r)
 	a.obs.UpstreamResult(a.service, r.String())
 }

@@ -80,6 +80,15 @@ func (e *fastEngine) Leave(address string) {
 	e.std.Leave(address)
 }
 
+// Connections implements Engine.
+func (e *fastEngine) Connections(address string) (open, idle int, ok bool) {
+	if _, other := e.http2.Load(address); other {
+		return e.std.Connections(address)
+	}
+	open, idle = e.client.Connections(address)
+	return open, idle, true
+}
+
 // CloseIdle implements Engine.
 func (e *fastEngine) CloseIdle() {
 	e.client.CloseIdle()

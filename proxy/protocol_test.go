@@ -138,6 +138,8 @@ type fakeEngine struct{ closed atomic.Int64 }
 
 func (e *fakeEngine) Leave(string) {}
 
+func (e *fakeEngine) Connections(string) (open, idle int, ok bool) { return 0, 0, false }
+
 func (e *fakeEngine) RoundTrip(*http.Request, *Trip) (*http.Response, error) {
 	return nil, errors.New("not here")
 }

@@ -157,3 +157,31 @@ func TestConnectionsToInstancesThatLeftAreClosed(t *testing.T) {
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 }
+
+func TestConnectionsAreCounted(t *testing.T) {
+	for _, engine := range []string{routing.EngineFast, routing.EngineStd} {
+		up := addrOf(upstream(t, func(http.ResponseWriter, *http.Request) {}))
+		g := newRig(t, up)
+		g.service.Upstream.Engine = engine
+		g.serve()
+		if _, _, ok := g.f.Connections(g.service.Upstream, up); ok {
+			t.Errorf("%s: connections are known before the first", engine)
+		}
+		for range 3 {
+			g.mustGet("/")
+			g.exchange()
+		}
+		if made, reused := g.service.All.Endpoints[0].Connections(); made != 1 || reused != 2 {
+			t.Errorf("%s: %d made, %d reused", engine, made, reused)
+		}
+		open, idle, ok := g.f.Connections(g.service.Upstream, up)
+		if fast := engine == routing.EngineFast; ok != fast || fast && (open != 1 || idle != 1) {
+			t.Errorf("%s: %d open, %d idle, %v", engine, open, idle, ok)
+		}
+	}
+	g := newRig(t, refused(t)).serve()
+	g.mustGet("/")
+	if made, reused := g.service.All.Endpoints[0].Connections(); made != 0 || reused != 0 {
+		t.Errorf("where none could be had: %d made, %d reused", made, reused)
+	}
+}

@@ -55,6 +55,8 @@ type Endpoint struct {
 	_        [64]byte
 	inFlight atomic.Int64
 	failures atomic.Int32
+	made     atomic.Int64 // connections, for attempts
+	reused   atomic.Int64
 }
 
 // verdict is what an active check found wrong.
@@ -91,6 +93,20 @@ func (e *Endpoint) Address() string { return e.address }
 
 // InFlight is the number of attempts under way.
 func (e *Endpoint) InFlight() int64 { return e.inFlight.Load() }
+
+// Connected counts that an attempt had a connection, and whether that had
+// served before.
+func (e *Endpoint) Connected(reused bool) {
+	if reused {
+		e.reused.Add(1)
+	} else {
+		e.made.Add(1)
+	}
+}
+
+// Connections is for how many attempts a connection was made, and for how many
+// there was one.
+func (e *Endpoint) Connections() (made, reused int64) { return e.made.Load(), e.reused.Load() }
 
 // Status returns the state with its reason ("" while healthy) and since when
 // (zero while healthy). An endpoint whose ejection has ended stays ejected
