@@ -2,10 +2,10 @@ package routing
 
 import "testing"
 
-func TestTheEngineIsStdUnlessTheServiceSaysOtherwise(t *testing.T) {
+func TestTheEngineIsFastUnlessTheServiceSaysOtherwise(t *testing.T) {
 	for want, specs := range map[string][]*ServiceSpec{
-		EngineStd:  {nil, {}, {Upstream: &UpstreamSpec{}}, {Upstream: &UpstreamSpec{Engine: EngineStd}}},
-		EngineFast: {{Upstream: &UpstreamSpec{Engine: EngineFast}}},
+		EngineFast: {nil, {}, {Upstream: &UpstreamSpec{}}, {Upstream: &UpstreamSpec{Engine: EngineFast}}},
+		EngineStd:  {{Upstream: &UpstreamSpec{Engine: EngineStd}}},
 	} {
 		for _, spec := range specs {
 			s := &Service{}

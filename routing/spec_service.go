@@ -148,8 +148,8 @@ type CircuitBreakerSpec struct {
 
 // UpstreamSpec chooses the client that speaks to the instances.
 type UpstreamSpec struct {
-	// Engine is std (default) or fast, which is for the protocols http and
-	// https.
+	// Engine is fast (default) or std; fast is for the protocols http and
+	// https, the others are std anyway.
 	Engine string `json:"engine,omitempty"`
 }
 

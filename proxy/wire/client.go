@@ -204,7 +204,7 @@ func (x *exchange) send(out *outgoing, length int64, bound time.Duration) error 
 // drop closes the connection.
 func (x *exchange) drop() {
 	x.stop()
-	x.conn.cut()
+	x.conn.close()
 }
 
 // release keeps the connection for another request, if it is fit for one.
@@ -217,7 +217,7 @@ func (x *exchange) release(reusable bool) {
 	case reusable:
 		x.conn.shelf.put(x.conn)
 	default:
-		x.conn.cut()
+		x.conn.close()
 	}
 }
 
