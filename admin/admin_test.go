@@ -49,8 +49,15 @@ func newRig(t *testing.T, token string) *rig {
 	}
 	pool := balance.NewPool(balance.WithObserver(r.metrics))
 	r.deps = routing.Deps{Plugins: middleware.NewPlugins(middleware.NewRegistry(slog.New(slog.DiscardHandler), nil)), Pool: pool, Now: time.Now}
+	// The client tells of the first instance only.
+	connections := func(_ routing.Upstream, address string) (open, idle int, ok bool) {
+		return 5, 3, address == "10.0.0.1:80"
+	}
+	if err := RegisterConnections(r.registry, r, connections); err != nil {
+		t.Fatal(err)
+	}
 	r.server = New(Config{Listen: "127.0.0.1:8081", Token: token, Gateway: "gw-1", Address: ":8080"}, Deps{
-		Tables: r, Hub: hub, Pool: pool, Gatherer: r.registry, Plugins: r.deps.Plugins, Events: r.events,
+		Tables: r, Hub: hub, Pool: pool, Gatherer: r.registry, Plugins: r.deps.Plugins, Events: r.events, Connections: connections,
 		Ready: func() (bool, string) { return r.notReady == "", r.notReady },
 	})
 	return r
@@ -148,13 +155,16 @@ func equalJSON(t *testing.T, what string, got any, want string) {
 func TestEachListSaysWhatStands(t *testing.T) {
 	r := newRig(t, "")
 	r.shop()
+	for _, reused := range []bool{false, true, true} {
+		r.table.Service("orders").All.Endpoints[0].Connected(reused)
+	}
 	for path, want := range map[string]string{
 		"/api/v1/routes": `[{"hosts":[],"key":"/sluice/routes/broken","methods":[],"name":"broken","path":"/broken","plugins":[],"revision":7,"service":"","source":"etcd","state":"invalid"},` +
 			`{"hosts":["shop.test"],"key":"/sluice/routes/orders","methods":["GET"],"name":"orders","path":"/orders/*","plugins":["headers"],"revision":7,"service":"orders","source":"etcd","state":"ok"}]`,
 		"/api/v1/routes?name=none": `[]`,
 		"/api/v1/services":         `[{"active":[{"subset":"blue","weight":100,"instances":1}],"circuit":"closed","in_flight":0,"instances":2,"name":"orders","protocol":"http"}]`,
-		"/api/v1/instances?name=orders": `[{"address":"10.0.0.1:80","id":"n1/o1","in_flight":0,"reason":"","service":"orders","state":"healthy","tags":["blue"],"weight":2},` +
-			`{"address":"10.0.0.2:80","id":"n1/o2","in_flight":0,"reason":"","service":"orders","state":"healthy","tags":["green"],"weight":1}]`,
+		"/api/v1/instances?name=orders": `[{"address":"10.0.0.1:80","connections":{"idle":3,"in_use":2,"made":1,"open":5,"reused":2},"id":"n1/o1","in_flight":0,"reason":"","service":"orders","state":"healthy","tags":["blue"],"weight":2},` +
+			`{"address":"10.0.0.2:80","connections":{"made":0,"reused":0},"id":"n1/o2","in_flight":0,"reason":"","service":"orders","state":"healthy","tags":["green"],"weight":1}]`,
 		"/api/v1/instances?name=none": `[]`,
 		"/api/v1/problems":            `[{"code":"invalid_field","key":"/sluice/routes/broken","message":"MESSAGE","revision":7,"serving":"nothing"}]`,
 		"/api/v1/sources":             `[{"delivered":false,"name":"consul","revision":0,"up":false},{"delivered":false,"name":"etcd","revision":0,"up":false}]`,

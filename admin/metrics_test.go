@@ -97,6 +97,7 @@ func TestMetricsShowTheTableInForce(t *testing.T) {
 		"sluice_upstream_retries_total":   {`reason="unreachable",service="orders" 1`},
 		"sluice_upstream_requests_total":  {`result="success",service="orders" 1`},
 		"sluice_open_tunnels":             {`service="orders" 2`},
+		"sluice_upstream_connections":     {`service="orders",state="idle" 3`, `service="orders",state="in_use" 2`},
 	} {
 		equal(t, name, r.series(name), want)
 	}
@@ -113,7 +114,7 @@ func TestSeriesOfAServiceThatLeftAreDropped(t *testing.T) {
 		r.metrics.Ejected("orders", "broken")
 	}
 	names := []string{"sluice_upstream_requests_total", "sluice_upstream_retries_total", "sluice_instance_ejections_total",
-		"sluice_instances", "sluice_circuit_open", "sluice_active_subset", "sluice_open_tunnels"}
+		"sluice_instances", "sluice_circuit_open", "sluice_active_subset", "sluice_open_tunnels", "sluice_upstream_connections"}
 	count()
 	r.metrics.Tunnels("orders", 1)
 	for _, name := range names {

@@ -37,7 +37,9 @@ type Deps struct {
 	Gatherer prometheus.Gatherer
 	Plugins  routing.Plugins
 	Events   *Events
-	Log      *slog.Logger
+	// Connections counts those to instances.
+	Connections CountConnections
+	Log         *slog.Logger
 }
 
 // Server answers on the admin listener.

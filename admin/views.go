@@ -60,6 +60,8 @@ type Instance struct {
 	Reason   string    `json:"reason"`
 	Since    time.Time `json:"since"`
 	InFlight int64     `json:"in_flight"`
+
+	Connections Connections `json:"connections"`
 }
 
 func (s *Server) routes(w http.ResponseWriter, r *http.Request) {
@@ -142,6 +144,7 @@ func (s *Server) instancesOf(sv *routing.Service) []Instance {
 		out = append(out, Instance{
 			Service: sv.Name, ID: in.ID, Address: in.Address, Weight: in.Weight, Tags: append([]string{}, in.Tags...),
 			State: state, Reason: reason, Since: since, InFlight: e.InFlight(),
+			Connections: s.deps.Connections.of(sv.Upstream, e),
 		})
 	}
 	for _, e := range s.deps.Pool.Endpoints(sv.Name) {
@@ -152,6 +155,7 @@ func (s *Server) instancesOf(sv *routing.Service) []Instance {
 		out = append(out, Instance{
 			Service: sv.Name, ID: e.ID(), Address: e.Address(), Tags: []string{},
 			State: state, Reason: reason, Since: since, InFlight: e.InFlight(),
+			Connections: s.deps.Connections.of(sv.Upstream, e),
 		})
 	}
 	return out

@@ -106,6 +106,15 @@ func (e memoryEngine) RoundTrip(req *http.Request, trip *proxy.Trip) (*http.Resp
 	return e.Client.RoundTrip(req, trip, true)
 }
 
+// Connections implements proxy.Engine.
+func (e memoryEngine) Connections(address string) (open, idle int, ok bool) {
+	open, idle = e.Client.Connections(address)
+	return open, idle, true
+}
+
+// Quick implements proxy.QuickEngine.
+func (e memoryEngine) Quick() {}
+
 // memoryConn answers each request head at once. Its socket is silent for
 // ever: the client looks there before it uses a connection again.
 type memoryConn struct {

@@ -75,7 +75,7 @@ func (c *call) attempt(pick balance.Pick, own bool) *attempt {
 // asks for the context itself once it has to wait, and nothing that would make
 // somebody else wait. A timeout that is about to pass is not noticed late.
 func (c *call) quick() bool {
-	_, ok := c.engine.(*fastEngine)
+	_, ok := c.engine.(QuickEngine)
 	timeout := c.x.Match.Route.Timeout
 	return ok && c.ctx == nil && c.body == nil && !c.upgrade && !c.x.GRPC && (timeout == 0 || timeout > 4*wire.Patience)
 }
@@ -151,6 +151,9 @@ func (a *attempt) finish(r balance.Result) {
 	}
 	if a.cancel != nil {
 		a.cancel(errOver)
+	}
+	if a.trip.is(tripConnected) {
+		a.pick.Endpoint.Connected(a.trip.is(tripReused))
 	}
 	a.pick.Done(r)
 	a.obs.UpstreamResult(a.service, r.String())

@@ -28,8 +28,18 @@ type Engine interface {
 	// Leave says that there is no instance at address any more: what is kept
 	// for it is let go, as far as the client can do that for one address.
 	Leave(address string)
+	// Connections is how many connections to address there are and how many of
+	// them are idle; ok is false where the client does not tell.
+	Connections(address string) (open, idle int, ok bool)
 	// CloseIdle closes connections that no request uses.
 	CloseIdle()
+}
+
+// QuickEngine is an Engine that takes quick trips: see Trip.Quick.
+type QuickEngine interface {
+	Engine
+	// Quick does nothing; it is the word of an engine that means it.
+	Quick()
 }
 
 // Trip is how far one round trip came. The engine sets it, from any

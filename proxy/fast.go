@@ -82,11 +82,23 @@ func (e *fastEngine) other(req *http.Request, trip *Trip) (*http.Response, error
 	return e.std.RoundTrip(req, trip)
 }
 
+// Quick implements QuickEngine.
+func (e *fastEngine) Quick() {}
+
 // Leave implements Engine.
 func (e *fastEngine) Leave(address string) {
 	e.http2.Delete(address)
 	e.client.Leave(address)
 	e.std.Leave(address)
+}
+
+// Connections implements Engine.
+func (e *fastEngine) Connections(address string) (open, idle int, ok bool) {
+	if _, other := e.http2.Load(address); other {
+		return e.std.Connections(address)
+	}
+	open, idle = e.client.Connections(address)
+	return open, idle, true
 }
 
 // CloseIdle implements Engine.
@@ -96,6 +108,6 @@ func (e *fastEngine) CloseIdle() {
 }
 
 var (
-	_ Engine     = (*fastEngine)(nil)
-	_ wire.Trace = (*Trip)(nil)
+	_ QuickEngine = (*fastEngine)(nil)
+	_ wire.Trace  = (*Trip)(nil)
 )

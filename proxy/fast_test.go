@@ -11,15 +11,15 @@ import (
 	"github.com/sluice-gateway/sluice/routing"
 )
 
-// What is known to go wrong on fast paths, and every other test that speaks
-// HTTP/1.1 to an instance, holds for the fast engine.
-func TestTheFastEngineToo(t *testing.T) {
-	engineOfRigs = routing.EngineFast
-	defer func() { engineOfRigs = routing.EngineStd }()
+// Every test that speaks HTTP/1.1 to an instance runs with the fast engine,
+// and here with the other one.
+func TestTheStdEngineToo(t *testing.T) {
+	engineOfRigs = routing.EngineStd
+	defer func() { engineOfRigs = routing.EngineFast }()
 	g := newRig(t)
 	if e, err := g.f.engines.get(g.service.Upstream); err != nil {
 		t.Fatal(err)
-	} else if _, ok := e.(*fastEngine); !ok {
+	} else if _, ok := e.(*stdEngine); !ok {
 		t.Fatalf("the rig's engine is a %T", e)
 	}
 	for _, row := range []struct {
@@ -69,6 +69,11 @@ func TestTheFastEngineToo(t *testing.T) {
 	} {
 		t.Run(name, test)
 	}
+	t.Run("tunnels", func(t *testing.T) {
+		t.Run("over TLS", TestAWebSocketOverTLSToAnInstanceThatAlsoSpeaksHTTP2)
+		t.Run("half-closed", TestAHalfCloseGoesThrough)
+		t.Run("bad handshakes", TestHandshakesThatGoWrong)
+	})
 }
 
 func TestWhichProtocolsTheFastEngineIsFor(t *testing.T) {
@@ -145,8 +150,6 @@ func TestTheFastEngineSpeaksWhatAnInstanceOverTLSChooses(t *testing.T) {
 // A body that fails before it was read to its end reaches no instance, not
 // even in part, where it is small enough to go out in one write.
 func TestASmallBodyThatBreaksOffReachesNoInstance(t *testing.T) {
-	engineOfRigs = routing.EngineFast
-	defer func() { engineOfRigs = routing.EngineStd }()
 	up := stuck(t)
 	g := newRig(t, up.addr).serve()
 	c, _ := g.raw("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhel")

@@ -102,6 +102,17 @@ func (f *Forwarder) Swapped(old, t *routing.Table) {
 	}
 }
 
+// Connections is how many connections to the instance at address there are,
+// and how many of them are idle; ok is false where the client of u does not
+// tell.
+func (f *Forwarder) Connections(u routing.Upstream, address string) (open, idle int, ok bool) {
+	s := (*f.engines.byUp.Load())[u]
+	if s == nil || s.engine == nil {
+		return 0, 0, false
+	}
+	return s.engine.Connections(address)
+}
+
 // departed lists the addresses that is, which may be nil, has no connections
 // to of those that was had.
 func departed(was, is *routing.Service) []string {

@@ -75,6 +75,7 @@ func TestProtocolsToTheInstance(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			g := newRig(t, tt.addr)
 			g.service.Upstream = tt.up
+			g.service.Upstream.Engine = engineOfRigs
 			g.serve()
 			resp, body, err := g.do(g.request("POST", "/", strings.NewReader("body")))
 			if err != nil {
@@ -96,7 +97,7 @@ func TestProtocolsToTheInstance(t *testing.T) {
 func TestAWebSocketOverTLSToAnInstanceThatAlsoSpeaksHTTP2(t *testing.T) {
 	up, ca := tlsUpstream(t, true, wsEcho(t))
 	g := newRig(t, addrOf(up))
-	g.service.Upstream = routing.Upstream{Protocol: "https", TLS: routing.TLSSpec{CAFile: ca}}
+	g.service.Upstream = routing.Upstream{Protocol: "https", Engine: engineOfRigs, TLS: routing.TLSSpec{CAFile: ca}}
 	g.serve()
 	c := dialWS(t, g)
 	if err := c.Write(t.Context(), 1, []byte("hi")); err != nil {
@@ -137,6 +138,8 @@ func TestNewStdEngineNamesWhatIsWrong(t *testing.T) {
 type fakeEngine struct{ closed atomic.Int64 }
 
 func (e *fakeEngine) Leave(string) {}
+
+func (e *fakeEngine) Connections(string) (open, idle int, ok bool) { return 0, 0, false }
 
 func (e *fakeEngine) RoundTrip(*http.Request, *Trip) (*http.Response, error) {
 	return nil, errors.New("not here")

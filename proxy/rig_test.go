@@ -46,8 +46,8 @@ type rig struct {
 }
 
 // engineOfRigs is the engine that newRig's services ask for;
-// TestTheFastEngineToo changes it.
-var engineOfRigs = routing.EngineStd
+// TestTheStdEngineToo changes it.
+var engineOfRigs = routing.EngineFast
 
 // newRig prepares a gateway for instances at the addresses; start it with
 // serve, after the test has set what it wants.

@@ -97,7 +97,7 @@ func heldInstance(t *testing.T) (address string, proceed, closed chan struct{}) 
 }
 
 func TestConnectionsToInstancesThatLeftAreClosed(t *testing.T) {
-	const fast, other = `{"upstream":{"engine":"fast"}}`, `{"upstream":{"engine":"fast"},"timeouts":{"response_header":"3s"}}`
+	const plain, other = `{}`, `{"timeouts":{"response_header":"3s"}}`
 	for _, tt := range []struct {
 		name   string
 		leaves func(s *swaps, both, one []string)
@@ -105,9 +105,9 @@ func TestConnectionsToInstancesThatLeftAreClosed(t *testing.T) {
 		stays [2]int
 	}{
 		{"an instance leaves", func(s *swaps, both, one []string) {
-			s.next(fast, map[string][]string{"orders": one, "users": both})
+			s.next(plain, map[string][]string{"orders": one, "users": both})
 		}, [2]int{2, 1}},
-		{"its service leaves", func(s *swaps, both, one []string) { s.next(fast, map[string][]string{"users": one}) }, [2]int{1, 0}},
+		{"its service leaves", func(s *swaps, both, one []string) { s.next(plain, map[string][]string{"users": one}) }, [2]int{1, 0}},
 		{"its service is spoken to in another way", func(s *swaps, both, one []string) {
 			s.next(other, map[string][]string{"orders": both, "users": both})
 		}, [2]int{1, 0}},
@@ -117,7 +117,7 @@ func TestConnectionsToInstancesThatLeftAreClosed(t *testing.T) {
 			staying, proceedToo, _ := heldInstance(t)
 			both := []string{leaving, staying}
 			s := newSwaps(t)
-			s.next(fast, map[string][]string{"orders": both, "users": both})
+			s.next(plain, map[string][]string{"orders": both, "users": both})
 			e, err := s.f.engines.get(s.service.Upstream)
 			if err != nil {
 				t.Fatal(err)
@@ -156,4 +156,32 @@ func TestConnectionsToInstancesThatLeftAreClosed(t *testing.T) {
 		})
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+}
+
+func TestConnectionsAreCounted(t *testing.T) {
+	for _, engine := range []string{routing.EngineFast, routing.EngineStd} {
+		up := addrOf(upstream(t, func(http.ResponseWriter, *http.Request) {}))
+		g := newRig(t, up)
+		g.service.Upstream.Engine = engine
+		g.serve()
+		if _, _, ok := g.f.Connections(g.service.Upstream, up); ok {
+			t.Errorf("%s: connections are known before the first", engine)
+		}
+		for range 3 {
+			g.mustGet("/")
+			g.exchange()
+		}
+		if made, reused := g.service.All.Endpoints[0].Connections(); made != 1 || reused != 2 {
+			t.Errorf("%s: %d made, %d reused", engine, made, reused)
+		}
+		open, idle, ok := g.f.Connections(g.service.Upstream, up)
+		if fast := engine == routing.EngineFast; ok != fast || fast && (open != 1 || idle != 1) {
+			t.Errorf("%s: %d open, %d idle, %v", engine, open, idle, ok)
+		}
+	}
+	g := newRig(t, refused(t)).serve()
+	g.mustGet("/")
+	if made, reused := g.service.All.Endpoints[0].Connections(); made != 0 || reused != 0 {
+		t.Errorf("where none could be had: %d made, %d reused", made, reused)
+	}
 }

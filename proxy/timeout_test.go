@@ -96,7 +96,7 @@ func TestTimeouts(t *testing.T) {
 			}
 		})
 		g := newRig(t, addrOf(up))
-		g.route.Timeout = 200 * time.Millisecond
+		g.route.Timeout = time.Second // until then all buffers are full
 		g.serve()
 		g.raw("GET / HTTP/1.1\r\nHost: h\r\n\r\n")
 		if x := g.exchange(); x.Aborted != "client" {
@@ -241,14 +241,21 @@ func TestAClientThatLeavesEndsTheUpstreamAtOnce(t *testing.T) {
 			_, _ = io.WriteString(w, strings.Repeat("x", 64<<10))
 			_ = http.NewResponseController(w).Flush()
 		}
+		_, _ = io.Copy(io.Discard, r.Body) // the server looks for the end of the connection after it
 		begun <- struct{}{}
 		<-r.Context().Done()
 		gone <- struct{}{}
 	})
-	for _, path := range []string{"/head", "/body"} {
-		t.Run(path, func(t *testing.T) {
+	for _, row := range []struct{ path, request string }{
+		{"/head", "GET /head HTTP/1.1\r\nHost: h\r\n\r\n"},
+		{"/body", "GET /body HTTP/1.1\r\nHost: h\r\n\r\n"},
+		{"/head", "POST /head HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"},
+		{"/head", "POST /head HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"},
+	} {
+		path := row.path
+		t.Run(row.request[:strings.Index(row.request, " HTTP")], func(t *testing.T) {
 			g := newRig(t, addrOf(up)).serve()
-			c, br := g.raw("GET " + path + " HTTP/1.1\r\nHost: h\r\n\r\n")
+			c, br := g.raw(row.request)
 			<-begun
 			if path == "/body" {
 				readHead(br)

@@ -153,6 +153,9 @@ func (e *stdEngine) RoundTrip(req *http.Request, trip *Trip) (*http.Response, er
 // addresses or to none; those to this one end with idleConnTimeout.
 func (e *stdEngine) Leave(string) {}
 
+// Connections implements Engine. http.Transport does not tell.
+func (e *stdEngine) Connections(string) (open, idle int, ok bool) { return 0, 0, false }
+
 // CloseIdle implements Engine.
 func (e *stdEngine) CloseIdle() {
 	e.transport.CloseIdleConnections()

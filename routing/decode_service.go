@@ -38,9 +38,11 @@ func decodeService(o *object) *ServiceSpec {
 		Outlier:        child(o, "outlier", "{consecutive_failures: 5}", decodeOutlier),
 		HealthCheck:    child(o, "health_check", "{path: /health}", decodeHealthCheck),
 		CircuitBreaker: child(o, "circuit_breaker", "{error_percent: 50}", decodeCircuitBreaker),
-		MaxInFlight:    o.integer("max_in_flight", 0, maxInFlight),
 		SlowStart:      o.duration("slow_start", 0),
 		OnEmpty:        o.text("on_empty", acceptOnEmpty),
+
+		MaxInFlight:            o.integer("max_in_flight", 0, maxInFlight),
+		MaxInFlightPerInstance: o.integer("max_in_flight_per_instance", 0, maxInFlight),
 	}
 	if len(*o.faults) == 0 {
 		serviceRules(o, s)

@@ -30,7 +30,7 @@ func (s *Service) policies(spec *ServiceSpec, def Defaults) {
 	timeouts := or(spec.Timeouts, TimeoutsSpec{})
 	s.Upstream = Upstream{
 		Protocol:       cmp.Or(spec.Protocol, urlProtocol(spec.URL), ProtocolHTTP),
-		Engine:         cmp.Or(or(spec.Upstream, UpstreamSpec{}).Engine, EngineStd),
+		Engine:         cmp.Or(or(spec.Upstream, UpstreamSpec{}).Engine, EngineFast),
 		TLS:            or(spec.TLS, TLSSpec{}),
 		Connect:        orDuration(timeouts.Connect, def.Connect),
 		ResponseHeader: orDuration(timeouts.ResponseHeader, def.ResponseHeader),
@@ -107,6 +107,7 @@ func policyOf(spec *ServiceSpec) balance.Policy {
 		BaseEjection:        orDuration(outlier.BaseEjection, defaultEjection),
 		MaxEjectionPercent:  or(outlier.MaxEjectionPercent, defaultMaxEjection),
 		MaxInFlight:         spec.MaxInFlight,
+		MaxPerEndpoint:      spec.MaxInFlightPerInstance,
 		SlowStart:           time.Duration(spec.SlowStart),
 		RetryBudgetPercent:  defaultRetryBudget,
 	}

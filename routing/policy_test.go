@@ -2,10 +2,10 @@ package routing
 
 import "testing"
 
-func TestTheEngineIsStdUnlessTheServiceSaysOtherwise(t *testing.T) {
+func TestTheEngineIsFastUnlessTheServiceSaysOtherwise(t *testing.T) {
 	for want, specs := range map[string][]*ServiceSpec{
-		EngineStd:  {nil, {}, {Upstream: &UpstreamSpec{}}, {Upstream: &UpstreamSpec{Engine: EngineStd}}},
-		EngineFast: {{Upstream: &UpstreamSpec{Engine: EngineFast}}},
+		EngineFast: {nil, {}, {Upstream: &UpstreamSpec{}}, {Upstream: &UpstreamSpec{Engine: EngineFast}}},
+		EngineStd:  {{Upstream: &UpstreamSpec{Engine: EngineStd}}},
 	} {
 		for _, spec := range specs {
 			s := &Service{}
@@ -13,5 +13,12 @@ func TestTheEngineIsStdUnlessTheServiceSaysOtherwise(t *testing.T) {
 				t.Errorf("%+v got %q, want %q", spec, s.Upstream.Engine, want)
 			}
 		}
+	}
+}
+
+func TestTheBoundsOfADocumentAreThoseOfItsPicker(t *testing.T) {
+	p := policyOf(&ServiceSpec{MaxInFlight: 3, MaxInFlightPerInstance: 2})
+	if p.MaxInFlight != 3 || p.MaxPerEndpoint != 2 {
+		t.Errorf("got %+v", p)
 	}
 }

@@ -42,6 +42,9 @@ type ServiceSpec struct {
 	// MaxInFlight bounds the requests under way to the service from this
 	// gateway; 0 is no bound.
 	MaxInFlight int `json:"max_in_flight,omitempty"`
+	// MaxInFlightPerInstance bounds those to each instance; a request goes to
+	// another one then, and is refused where all have as many. 0 is no bound.
+	MaxInFlightPerInstance int `json:"max_in_flight_per_instance,omitempty"`
 	// SlowStart is how long a new instance takes to its full share.
 	SlowStart Duration `json:"slow_start,omitempty"`
 	// OnEmpty is what happens when no instance passes: error (default, 503),
@@ -145,8 +148,8 @@ type CircuitBreakerSpec struct {
 
 // UpstreamSpec chooses the client that speaks to the instances.
 type UpstreamSpec struct {
-	// Engine is std (default) or fast, which is for the protocols http and
-	// https.
+	// Engine is fast (default) or std; fast is for the protocols http and
+	// https, the others are std anyway.
 	Engine string `json:"engine,omitempty"`
 }
 

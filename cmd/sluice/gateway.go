@@ -93,6 +93,9 @@ func newGateway(cfg configs.Config, log *slog.Logger) (*gateway, error) {
 	if gw.forwarder, err = proxy.New(proxy.Config{}, log, gw.metrics); err != nil {
 		return nil, err
 	}
+	if err = admin.RegisterConnections(registry, tables{gw}, gw.forwarder.Connections); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	gw.makeRouter(pool, plugins, remembered, kept)
 	gw.checker = healthcheck.New(log)
 	if gw.engine, err = middleware.New(cfg.Engine(), middleware.Deps{
@@ -255,7 +258,7 @@ func (gw *gateway) makeAdmin(registry *prometheus.Registry, pool *balance.Pool, 
 			},
 			admin.Deps{
 				Tables: gw.router, Hub: gw.hub, Pool: pool, Ready: gw.ready, Gatherer: registry,
-				Plugins: plugins, Events: gw.events, Log: gw.log,
+				Plugins: plugins, Events: gw.events, Connections: gw.forwarder.Connections, Log: gw.log,
 			}),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,

@@ -48,22 +48,17 @@ func newConn(sock *socket, s *shelf, era int) *conn {
 // quiet reports whether the connection can serve another request.
 func (c *conn) quiet() bool { return c.sock.quiet() }
 
-// close ends the connection.
+// close ends the connection. TLS does not take leave first: that could wait
+// for an other side that does not read, and HTTP's own framing tells what is
+// complete.
 func (c *conn) close() {
 	if c.closed {
 		return
 	}
 	c.closed = true
-	c.nc.Close()
+	c.sock.Close()
 	c.freeBuffer()
 	c.shelf.displace()
-}
-
-// cut ends a connection on which something is under way. TLS does not take
-// leave then: that could wait for an other side that does not read.
-func (c *conn) cut() {
-	c.sock.Close()
-	c.close()
 }
 
 func (c *conn) buffered() int { return c.w - c.r }

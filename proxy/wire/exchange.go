@@ -166,7 +166,7 @@ func (x *exchange) drop() {
 	if x.stop != nil {
 		x.stop()
 	}
-	x.conn.cut()
+	x.conn.close()
 }
 
 // release keeps the connection for another request, if it is fit for one.
@@ -179,6 +179,6 @@ func (x *exchange) release(reusable bool) {
 	case reusable:
 		x.conn.shelf.put(x.conn)
 	default:
-		x.conn.cut()
+		x.conn.close()
 	}
 }

@@ -142,7 +142,7 @@ func (u *upload) ended(s uploadState) {
 	case u.heir && s == sent && u.conn.nc.SetWriteDeadline(time.Time{}) == nil:
 		u.conn.shelf.put(u.conn)
 	case u.heir:
-		u.conn.cut()
+		u.conn.close()
 	case s == sent && !u.answered && u.head > 0:
 		_ = u.conn.nc.SetReadDeadline(time.Now().Add(u.head))
 		if u.ctx.Err() != nil { // the interrupt may have been undone by that
@@ -169,7 +169,7 @@ func (u *upload) release(reusable bool) {
 	case u.state == ending && reusable && u.conn.nc.SetWriteDeadline(time.Now().Add(lastWrite)) == nil:
 		u.heir = true
 	default:
-		u.conn.cut()
+		u.conn.close()
 	}
 }
 

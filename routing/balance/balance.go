@@ -86,8 +86,10 @@ type Policy struct {
 	Window       time.Duration
 	OpenFor      time.Duration
 
-	// MaxInFlight bounds the service's requests under way; 0 is no bound.
-	MaxInFlight int
+	// MaxInFlight bounds the service's requests under way, MaxPerEndpoint
+	// those of each endpoint; 0 is no bound.
+	MaxInFlight    int
+	MaxPerEndpoint int
 	// SlowStart is how long a new endpoint takes to its full weight.
 	SlowStart time.Duration
 	// RetryBudgetPercent bounds retries to this share of requests.

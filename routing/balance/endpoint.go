@@ -55,6 +55,8 @@ type Endpoint struct {
 	_        [64]byte
 	inFlight atomic.Int64
 	failures atomic.Int32
+	made     atomic.Int64 // connections, for attempts
+	reused   atomic.Int64
 }
 
 // verdict is what an active check found wrong.
@@ -91,6 +93,20 @@ func (e *Endpoint) Address() string { return e.address }
 
 // InFlight is the number of attempts under way.
 func (e *Endpoint) InFlight() int64 { return e.inFlight.Load() }
+
+// Connected counts that an attempt had a connection, and whether that had
+// served before.
+func (e *Endpoint) Connected(reused bool) {
+	if reused {
+		e.reused.Add(1)
+	} else {
+		e.made.Add(1)
+	}
+}
+
+// Connections is for how many attempts a connection was made, and for how many
+// there was one.
+func (e *Endpoint) Connections() (made, reused int64) { return e.made.Load(), e.reused.Load() }
 
 // Status returns the state with its reason ("" while healthy) and since when
 // (zero while healthy). An endpoint whose ejection has ended stays ejected
@@ -136,6 +152,10 @@ func (e *Endpoint) SetHealthy(ok bool, reason string) {
 	g.epoch.Add(1)
 }
 
+// full says whether the endpoint has as many attempts under way as it may; a
+// limit of 0 is none.
+func (e *Endpoint) full(limit int) bool { return limit > 0 && e.inFlight.Load() >= int64(limit) }
+
 // fit says whether the endpoint may be chosen at now. It may still lose the
 // claim of a trial.
 func (e *Endpoint) fit(now int64, ignoreEjected, ignoreUnhealthy bool) bool {
@@ -153,10 +173,15 @@ func trialFree(began, now int64) bool {
 	return began == 0 || now-began >= int64(trialPatience)
 }
 
-// claim takes an endpoint that was fit for one attempt. Of the requests that
-// come after an ejection's end one becomes the trial; the others are refused,
-// unless ejections are ignored. trial is its moment, 0 for all but the trial.
-func (e *Endpoint) claim(now int64, ignoreEjected bool) (trial int64, ok bool) {
+// claim takes an endpoint that was fit for one attempt, unless it has limit
+// under way by now; 0 is no limit. Of the requests that come after an
+// ejection's end one becomes the trial; the others are refused, unless
+// ejections are ignored. trial is its moment, 0 for all but the trial.
+func (e *Endpoint) claim(now int64, ignoreEjected bool, limit int64) (trial int64, ok bool) {
+	if e.inFlight.Add(1) > limit && limit > 0 {
+		e.release()
+		return 0, false
+	}
 	// An ejection that is not over began after the caller looked: the request
 	// goes, as it would have a moment earlier.
 	if until := e.until.Load(); until != 0 && until <= now {
@@ -164,10 +189,10 @@ func (e *Endpoint) claim(now int64, ignoreEjected bool) (trial int64, ok bool) {
 		if trialFree(began, now) && e.trial.CompareAndSwap(began, now) {
 			trial = now
 		} else if !ignoreEjected {
+			e.release()
 			return 0, false
 		}
 	}
-	e.inFlight.Add(1)
 	return trial, true
 }
 

@@ -104,8 +104,8 @@ func (p *picker) Pick(q Query) (Pick, error) {
 		g.inFlight.Add(-1)
 		return Pick{}, err
 	}
-	// A choice is lost only where another request takes the same trial at
-	// this very moment; another look tells.
+	// A choice is lost only where another request takes the same trial, or the
+	// last place, at this very moment; another look tells.
 	for range len(p.members) + 1 {
 		v := p.look(q)
 		i := v.preferred()
@@ -116,12 +116,15 @@ func (p *picker) Pick(q Query) (Pick, error) {
 			break
 		}
 		e := p.members[i].endpoint
-		if trial, ok := e.claim(v.now, v.ignoreEjected); ok {
+		if trial, ok := e.claim(v.now, v.ignoreEjected, int64(p.policy.MaxPerEndpoint)); ok {
 			return Pick{Endpoint: e, from: p, probe: probe, trial: trial}, nil
 		}
 	}
 	g.giveBack(probe)
 	g.inFlight.Add(-1)
+	if v := p.look(q); v.crowded() {
+		return Pick{}, ErrOverloaded
+	}
 	return Pick{}, ErrNoInstance
 }
 
@@ -154,6 +157,21 @@ func (p *picker) look(q Query) view {
 
 // fit says whether member i may be chosen.
 func (v *view) fit(i int) bool {
+	return !v.members[i].endpoint.full(v.policy.MaxPerEndpoint) && v.able(i)
+}
+
+// crowded says whether a member would be fit with less under way.
+func (v *view) crowded() bool {
+	for i := range v.members {
+		if v.members[i].endpoint.full(v.policy.MaxPerEndpoint) && v.able(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// able is fit, whatever member i has under way.
+func (v *view) able(i int) bool {
 	e := v.members[i].endpoint
 	for _, t := range v.query.Tried {
 		if t == e {

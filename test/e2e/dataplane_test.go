@@ -229,7 +229,6 @@ func leaverHungUpOn(t *testing.T, s *site) {
 		t.Cleanup(instance.Close)
 		s.register("p6-hangup", id, instance.Listener.Addr().String())
 	}
-	s.etcd.Put("/sluice/services/p6-hangup", `{"upstream":{"engine":"fast"}}`)
 	s.etcd.Put("/sluice/routes/p6-hangup", `{"path":"/p6-hangup","service":"p6-hangup"}`)
 	s.awaitHealthy("p6-hangup", 2)
 	s.eventually("it answers", "/p6-hangup", func(a answer) bool { return a.Status == http.StatusNotFound && a.Code == "" })
