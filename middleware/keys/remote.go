@@ -18,6 +18,9 @@ const (
 	maxAbsent = 1024
 	// maxKid is the longest key name worth asking the issuer about, in bytes.
 	maxKid = 256
+	// maxWaiting bounds the requests that wait for a fetch: a flood must not
+	// take up every connection while the issuer is slow.
+	maxWaiting = 1000
 	// retryFirst and retryMost bound the pause after a fetch that failed;
 	// retryEmpty does while there are no keys at all, and nobody can pass.
 	retryFirst, retryMost, retryEmpty = time.Second, 30 * time.Second, 2 * time.Second
@@ -61,6 +64,7 @@ type Remote struct {
 type round struct {
 	done    chan struct{}
 	started bool
+	waiting int
 	kids    []string // asked for before it started
 }
 
@@ -87,19 +91,27 @@ func (r *Remote) Get(ctx context.Context) (*Set, error) {
 
 // Seek is Get for a token with a key that the set does not hold. It has the
 // set fetched again, at most once in askEvery, and waits for that fetch; it
-// does not wait where none is due.
+// does not wait where none is due, nor where too many do already.
 func (r *Remote) Seek(ctx context.Context, kid string) (*Set, error) {
-	if done := r.join(kid, time.Now()); done != nil {
+	if round := r.join(kid, time.Now()); round != nil {
 		select {
-		case <-done:
+		case <-round.done:
 		case <-ctx.Done():
+			r.leave(round)
 		}
 	}
 	return r.Get(ctx)
 }
 
-// join returns what ends with the round that looks for kid, or nil.
-func (r *Remote) join(kid string, now time.Time) <-chan struct{} {
+// leave takes one who waited out of a round.
+func (r *Remote) leave(from *round) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	from.waiting--
+}
+
+// join returns the round that looks for kid, or nil.
+func (r *Remote) join(kid string, now time.Time) *round {
 	if len(kid) > maxKid {
 		return nil
 	}
@@ -119,10 +131,14 @@ func (r *Remote) join(kid string, now time.Time) <-chan struct{} {
 		default:
 		}
 	}
+	if r.round.waiting >= maxWaiting {
+		return nil
+	}
+	r.round.waiting++
 	if !r.round.started && len(r.round.kids) < maxAbsent {
 		r.round.kids = append(r.round.kids, kid)
 	}
-	return r.round.done
+	return r.round
 }
 
 // Run keeps the set fresh until ctx ends.

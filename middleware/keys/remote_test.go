@@ -281,6 +281,43 @@ func TestRow61TheLimitIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+func TestRow61AFloodOfUnknownKeysDoesNotPileUpBehindASlowIssuer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := newIssuer(t, "old")
+		r := i.follow()
+		if !holds(t, r, "old") {
+			t.Fatal("the first keys are not there")
+		}
+		i.takes(4 * time.Second)
+		ctx, leave := context.WithCancel(t.Context())
+		var flood sync.WaitGroup
+		var waited atomic.Int64
+		ask := func(ctx context.Context, n int) {
+			flood.Go(func() {
+				begin := time.Now()
+				_, _ = r.Seek(ctx, fmt.Sprintf("made up %d", n))
+				if time.Since(begin) > 0 {
+					waited.Add(1)
+				}
+			})
+		}
+		for n := range 3000 {
+			ask(ctx, n)
+		}
+		synctest.Wait()
+		<-time.After(time.Second)
+		leave() // whoever waited makes room
+		synctest.Wait()
+		for n := range 10 {
+			ask(t.Context(), 4000+n)
+		}
+		flood.Wait()
+		if n := waited.Load(); n != 1010 {
+			t.Errorf("%d waited for the issuer", n)
+		}
+	})
+}
+
 func TestAKeyThatTheIssuerDoesNotHaveIsNotAskedForAgainUntilTheNextRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := newIssuer(t, "a")

@@ -118,6 +118,9 @@ func (l *Load) send(n int) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
+	if err != nil { // who answered shows in what came of it
+		err = fmt.Errorf("%w, after %q", err, body[:min(len(body), 200)])
+	}
 	s.Status, s.Err = resp.StatusCode, err
 	if l.cfg.Tag != nil {
 		s.Tag = l.cfg.Tag(resp.StatusCode, resp.Header, body)
