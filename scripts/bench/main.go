@@ -59,7 +59,7 @@ func main() {
 	var s settings
 	only := flag.String("run", "", "run only measurements whose `name` contains this")
 	flag.IntVar(&s.samples, "n", 100, "changes made for each time to effect")
-	flag.IntVar(&s.rounds, "rounds", 5, "rounds of load for each proxy")
+	flag.IntVar(&s.rounds, "rounds", 3, "rounds of load for each proxy")
 	flag.DurationVar(&s.round, "round", 2*time.Second, "length of one round of load")
 	flag.Parse()
 	os.Exit(runAll(*only, s))
