@@ -326,3 +326,41 @@ func BenchmarkInterrupt(b *testing.B) {
 		context.AfterFunc(ctx, f)()
 	}
 }
+
+// BenchmarkExchange is one exchange over a kept connection; the figures
+// include a peer that allocates nothing.
+func BenchmarkExchange(b *testing.B) {
+	at := peer(b, func(_ int, c *net.TCPConn, _ *bufio.Reader) {
+		answer, p := []byte(ok), make([]byte, 4<<10)
+		for {
+			if n, err := c.Read(p); n == 0 || err != nil {
+				return
+			}
+			if _, err := c.Write(answer); err != nil {
+				return
+			}
+		}
+	})
+	c := newClient(b, nil)
+	req := newRequest(b, b.Context(), "GET", at, "")
+	var quiet silentTrace
+	var p [64]byte
+	b.ReportAllocs()
+	for b.Loop() {
+		resp, err := c.RoundTrip(req, quiet, true)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for err == nil {
+			_, err = resp.Body.Read(p[:])
+		}
+	}
+}
+
+type silentTrace struct{}
+
+func (silentTrace) Asked()                          {}
+func (silentTrace) Connected(bool)                  {}
+func (silentTrace) Wrote()                          {}
+func (silentTrace) Answered()                       {}
+func (silentTrace) Informed(int, http.Header) error { return nil }

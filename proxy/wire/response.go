@@ -57,7 +57,7 @@ func (x *exchange) answer(c *Client, req *http.Request, trace Trace) (*http.Resp
 			if x.up != nil {
 				x.up.answerCame()
 			}
-			return resp, x.frame(resp, c.conf.MaxHead)
+			return &resp.Response, x.frame(resp, c.conf.MaxHead)
 		case resp.StatusCode != http.StatusContinue:
 			if err := trace.Informed(resp.StatusCode, resp.Header); err != nil {
 				return nil, err
@@ -101,10 +101,16 @@ func (c *conn) section(limit int) (string, error) {
 	}
 }
 
+// message is a response with its body, which are made at once.
+type message struct {
+	http.Response
+	body body
+}
+
 // parseHead reads a status line and fields, all ended by CRLF.
-func parseHead(text string) (*http.Response, error) {
+func parseHead(text string) (*message, error) {
 	line, rest, _ := strings.Cut(text, "\r\n")
-	resp := &http.Response{ProtoMajor: 1}
+	resp := &message{Response: http.Response{ProtoMajor: 1}}
 	switch {
 	case strings.HasPrefix(line, "HTTP/1.1 "):
 		resp.ProtoMinor = 1
@@ -156,8 +162,8 @@ func parseFields(text string) (http.Header, error) {
 
 // frame finds out where the body ends (RFC 9112 section 6.3) and sets
 // resp.Body. Without a body, the connection is free at once.
-func (x *exchange) frame(resp *http.Response, maxHead int) error {
-	h := resp.Header
+func (x *exchange) frame(m *message, maxHead int) error {
+	resp, h := &m.Response, m.Header
 	length, known, err := contentLength(h)
 	if err != nil {
 		return err
@@ -190,7 +196,8 @@ func (x *exchange) frame(resp *http.Response, maxHead int) error {
 		x.release(!resp.Close)
 		return nil
 	}
-	b := &body{exchange: *x, reusable: !resp.Close, left: length}
+	b := &m.body
+	*b = body{exchange: *x, reusable: !resp.Close, left: length}
 	switch {
 	case chunked:
 		b.chunks = &chunks{trailer: &resp.Trailer, limit: maxHead}
