@@ -260,14 +260,15 @@ func TestResponsesAreReadAsNetHTTPReadsThem(t *testing.T) {
 
 func TestRequestsAreWrittenAsNetHTTPWritesThem(t *testing.T) {
 	tests := map[string]func(*http.Request){
-		"a plain GET":          func(*http.Request) {},
-		"a HEAD":               func(r *http.Request) { r.Method = "HEAD" },
-		"an unnamed method":    func(r *http.Request) { r.Method = "" },
-		"a POST without body":  func(r *http.Request) { r.Method = "POST" },
-		"a DELETE":             func(r *http.Request) { r.Method = "DELETE" },
-		"another method":       func(r *http.Request) { r.Method = "PURGE" },
-		"a host of its own":    func(r *http.Request) { r.Host = "shop.example:8080" },
-		"an opaque target":     func(r *http.Request) { r.URL.Opaque = "/a%2Fb//c" },
+		"a plain GET":         func(*http.Request) {},
+		"a HEAD":              func(r *http.Request) { r.Method = "HEAD" },
+		"an unnamed method":   func(r *http.Request) { r.Method = "" },
+		"a POST without body": func(r *http.Request) { r.Method = "POST" },
+		"a DELETE":            func(r *http.Request) { r.Method = "DELETE" },
+		"another method":      func(r *http.Request) { r.Method = "PURGE" },
+		"a host of its own":   func(r *http.Request) { r.Host = "shop.example:8080" },
+		"an opaque target":    func(r *http.Request) { r.URL.Opaque = "/a%2Fb//c" },
+		"an opaque target that looks like a host": func(r *http.Request) { r.URL.Opaque = "//a/b" },
 		"an asterisk":          func(r *http.Request) { r.Method, r.URL.Path, r.URL.RawQuery = "OPTIONS", "*", "" },
 		"an empty query":       func(r *http.Request) { r.URL.RawQuery, r.URL.ForceQuery = "", true },
 		"no path":              func(r *http.Request) { r.URL.Path = "" },

@@ -326,3 +326,52 @@ func BenchmarkInterrupt(b *testing.B) {
 		context.AfterFunc(ctx, f)()
 	}
 }
+
+// BenchmarkExchange is one exchange over a kept connection, quick or watched
+// from the start; the figures include a peer that allocates nothing.
+func BenchmarkExchange(b *testing.B) {
+	at := peer(b, func(_ int, c *net.TCPConn, _ *bufio.Reader) {
+		answer, p := []byte(ok), make([]byte, 4<<10)
+		for {
+			if n, err := c.Read(p); n == 0 || err != nil {
+				return
+			}
+			if _, err := c.Write(answer); err != nil {
+				return
+			}
+		}
+	})
+	for name, trace := range map[string]*silentTrace{
+		"quick": {ctx: b.Context(), room: new(Room)}, "watched": {},
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := newClient(b, nil)
+			req := newRequest(b, b.Context(), "GET", at, "")
+			var p [64]byte
+			b.ReportAllocs()
+			for b.Loop() {
+				resp, err := c.RoundTrip(req, trace, true)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for err == nil {
+					_, err = resp.Body.Read(p[:])
+				}
+			}
+		})
+	}
+}
+
+type silentTrace struct {
+	ctx  context.Context
+	room *Room
+}
+
+func (*silentTrace) Asked()                          {}
+func (*silentTrace) Connected(bool)                  {}
+func (*silentTrace) Wrote()                          {}
+func (*silentTrace) Answered()                       {}
+func (*silentTrace) Informed(int, http.Header) error { return nil }
+func (s *silentTrace) Quick() bool                   { return s.ctx != nil }
+func (s *silentTrace) Watch() context.Context        { return s.ctx }
+func (s *silentTrace) Room() *Room                   { return s.room }

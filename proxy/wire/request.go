@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/net/http/httpguts"
@@ -98,18 +100,18 @@ func (o *outgoing) head(req *http.Request) error {
 	if method == "" {
 		method = http.MethodGet
 	}
-	target := req.URL.RequestURI()
 	if !httpguts.ValidHeaderFieldName(method) { // a token, as a method is
 		return fmt.Errorf("method %q is malformed", method)
 	}
-	for i := range len(target) {
-		if target[i] <= ' ' || target[i] == 0x7f {
+	b := append(o.bytes, method...)
+	b = append(b, ' ')
+	start := len(b)
+	b = appendTarget(b, req.URL)
+	for _, ch := range b[start:] {
+		if ch <= ' ' || ch == 0x7f {
 			return errors.New("the target has a space or a control character")
 		}
 	}
-	b := append(o.bytes, method...)
-	b = append(b, ' ')
-	b = append(b, target...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, req.Host...)
 	b = append(b, "\r\n"...)
@@ -140,6 +142,27 @@ func (o *outgoing) head(req *http.Request) error {
 	o.bytes = append(b, "\r\n"...)
 	o.split = len(o.bytes)
 	return nil
+}
+
+// appendTarget appends what u.RequestURI returns.
+func appendTarget(b []byte, u *url.URL) []byte {
+	switch path := u.EscapedPath(); {
+	case strings.HasPrefix(u.Opaque, "//"):
+		b = append(b, u.Scheme...)
+		b = append(b, ':')
+		b = append(b, u.Opaque...)
+	case u.Opaque != "":
+		b = append(b, u.Opaque...)
+	case path != "":
+		b = append(b, path...)
+	default:
+		b = append(b, '/')
+	}
+	if u.ForceQuery || u.RawQuery != "" {
+		b = append(b, '?')
+		b = append(b, u.RawQuery...)
+	}
+	return b
 }
 
 // body appends the body, which must be as long as was said.
