@@ -4,8 +4,8 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -112,8 +112,9 @@ func identify(h http.Header, r *http.Request, x *routing.Exchange) {
 	}
 	f.setIfAbsent("X-Forwarded-Proto", proto)
 	f.setIfAbsent("X-Forwarded-Host", r.Host)
-	if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && h["X-Forwarded-Port"] == nil {
-		f.set("X-Forwarded-Port", strconv.Itoa(a.Port))
+	// TCP's and UDP's addresses have that in common.
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(interface{ AddrPort() netip.AddrPort }); ok && h["X-Forwarded-Port"] == nil {
+		f.set("X-Forwarded-Port", strconv.Itoa(int(a.AddrPort().Port())))
 	}
 	if x.RequestID != "" {
 		f.set("X-Request-Id", x.RequestID)

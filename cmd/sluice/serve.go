@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 
 	"github.com/sluice-gateway/sluice/configs"
@@ -25,6 +26,10 @@ func serveCommand() *cobra.Command {
 				return fmt.Errorf("configuration: %w", err)
 			}
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log)
+			// What libraries print for themselves, as quic-go does about small
+			// UDP buffers, is a line of the log too.
+			stdlog.SetFlags(0)
+			stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelWarn).Writer())
 			gw, err := newGateway(cfg, log)
 			if err != nil {
 				return err
