@@ -25,11 +25,8 @@ type http3Conn struct {
 	owner  *HTTP3
 	conn   *quic.Conn
 	server http3.Server
-	// slots bounds the requests that run. The streams' own limit does not: a
-	// stream that the client resets is counted no more at once, while its
-	// request is still being undone (rapid reset).
-	slots   chan struct{}
-	serving chan struct{} // closed once server can be shut down
+	// serving is closed once server can be shut down.
+	serving chan struct{}
 
 	mu       sync.Mutex
 	requests int
@@ -42,8 +39,7 @@ type http3Conn struct {
 
 func newHTTP3Conn(owner *HTTP3, conn *quic.Conn) *http3Conn {
 	c := &http3Conn{
-		owner: owner, conn: conn, patience: owner.cfg.IdleTimeout,
-		slots: make(chan struct{}, owner.cfg.streams()), serving: make(chan struct{}),
+		owner: owner, conn: conn, patience: owner.cfg.IdleTimeout, serving: make(chan struct{}),
 	}
 	c.server = http3.Server{
 		Handler:        c,
@@ -94,7 +90,9 @@ func (c *http3Conn) leave(ctx context.Context) {
 	_ = c.server.Shutdown(ctx)
 }
 
-// ServeHTTP takes the connection's requests, no more at a time than the limit.
+// ServeHTTP takes the connection's requests. There are never more at a time
+// than streams are allowed, however fast they are reset: a stream counts until
+// its request is over or has noticed.
 func (c *http3Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	c.requests++
@@ -105,12 +103,6 @@ func (c *http3Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.mu.Unlock()
 		c.wait()
 	}()
-	select {
-	case c.slots <- struct{}{}:
-	case <-r.Context().Done():
-		panic(http.ErrAbortHandler)
-	}
-	defer func() { <-c.slots }()
 	settleBody(w, r, c.owner.cfg.ReadHeaderTimeout)
 	c.owner.handler.ServeHTTP(w, r)
 }
