@@ -52,9 +52,9 @@ type Listen struct {
 	HTTPS string `mapstructure:"https"`
 	// HTTP3 is spoken at the address of HTTPS, over UDP.
 	HTTP3 bool `mapstructure:"http3"`
-	// HTTP3Port is announced to clients where it is not the port of HTTPS: 0
+	// HTTP3Announce is announced to clients where it is not the port of HTTPS: 0
 	// is that.
-	HTTP3Port int `mapstructure:"http3_port"`
+	HTTP3Announce int `mapstructure:"http3_announce"`
 	// ProxyProtocol makes TrustedProxies begin each connection with a PROXY
 	// header.
 	ProxyProtocol bool `mapstructure:"proxy_protocol"`
@@ -215,8 +215,8 @@ func (c Config) altSvc() string {
 		return ""
 	}
 	_, port, _ := net.SplitHostPort(c.Listen.HTTPS)
-	if c.Listen.HTTP3Port != 0 {
-		port = strconv.Itoa(c.Listen.HTTP3Port)
+	if c.Listen.HTTP3Announce != 0 {
+		port = strconv.Itoa(c.Listen.HTTP3Announce)
 	}
 	return fmt.Sprintf(`h3=":%s"; ma=86400`, port)
 }

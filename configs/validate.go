@@ -91,11 +91,11 @@ func (c Config) checkListeners(k *checker) {
 	if c.Listen.HTTP3 && c.Listen.HTTPS == "" {
 		k.fault("listen.http3", "needs listen.https, whose address and certificates it shares")
 	}
-	switch port := c.Listen.HTTP3Port; {
+	switch port := c.Listen.HTTP3Announce; {
 	case port < 0 || port > 65535:
-		k.fault("listen.http3_port", "is %d; accepted are 1 to 65535, or 0 for the port of listen.https", port)
+		k.fault("listen.http3_announce", "is %d; accepted are 1 to 65535, or 0 for the port of listen.https", port)
 	case port != 0 && !c.Listen.HTTP3:
-		k.fault("listen.http3_port", "is set, but listen.http3 is not")
+		k.fault("listen.http3_announce", "is set, but listen.http3 is not")
 	}
 	if c.Listen.ProxyProtocol && len(c.TrustedProxies) == 0 {
 		k.fault("listen.proxy_protocol", "needs trusted_proxies; a PROXY header is read from nobody else")

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime"
@@ -225,6 +226,40 @@ func TestRow42And44And45SenselessFramesEndTheirConnection(t *testing.T) {
 			}
 			g.alive()
 		})
+	}
+}
+
+// Row 45: what is no QUIC, and streams that are no HTTP/3.
+func TestRow45PacketsAndStreamsAtRandomBreakNothingElse(t *testing.T) {
+	g := start(t, setup{http3: true})
+	kept := g.quicClient()
+	kept.get("/health")
+	random := rand.New(rand.NewPCG(45, 0))
+	noise := func() []byte {
+		b := make([]byte, 1+random.IntN(1400))
+		for i := range b {
+			b[i] = byte(random.Uint32())
+		}
+		return b
+	}
+	socket, err := net.Dial("udp", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	for range 2000 {
+		_, _ = socket.Write(noise())
+	}
+	for range 50 {
+		conn := g.quicDial(nil)
+		for range 20 {
+			_, _ = uni(conn, noise()), bidi(conn, noise())
+		}
+		_ = conn.CloseWithError(0, "")
+	}
+	g.alive()
+	if got := kept.get("/health"); got.StatusCode != 200 {
+		t.Errorf("the connection of before gets %d", got.StatusCode)
 	}
 }
 

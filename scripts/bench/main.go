@@ -45,6 +45,7 @@ func measurements() []measurement {
 		{"micro", "single parts of a request's walk", partsCost},
 		{"policy", "the plugins that decide who may pass, and how much", policyCost},
 		{"cpu", "processor time per request beside nginx", cpuCost},
+		{"http3", "HTTP/3 beside HTTP/2 over TLS", http3Cost},
 	}
 }
 
