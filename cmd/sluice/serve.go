@@ -26,10 +26,7 @@ func serveCommand() *cobra.Command {
 				return fmt.Errorf("configuration: %w", err)
 			}
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log)
-			// What libraries print for themselves, as quic-go does about small
-			// UDP buffers, is a line of the log too.
-			stdlog.SetFlags(0)
-			stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelWarn).Writer())
+			takePrints(log)
 			gw, err := newGateway(cfg, log)
 			if err != nil {
 				return err
@@ -50,4 +47,11 @@ func newLogger(w io.Writer, cfg configs.Log) *slog.Logger {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
 	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// takePrints makes what libraries print for themselves, as quic-go does about
+// small UDP buffers, a line of the log too.
+func takePrints(log *slog.Logger) {
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelWarn).Writer())
 }
