@@ -172,8 +172,9 @@ func (c Config) validate() error {
 }
 
 // Drain makes the engine ask its clients to go elsewhere: every response from
-// now on ends its connection (HTTP/1.1 Connection: close, HTTP/2 GOAWAY), and
-// the health path answers 503. Requests are served all the same. Call it some
+// now on ends its connection (HTTP/1.1 Connection: close, HTTP/2 GOAWAY),
+// HTTP/3, whose GOAWAY is the server's Shutdown, is announced no more, and the
+// health path answers 503. Requests are served all the same. Call it some
 // time before the server's Shutdown, so that no client sends a request into a
 // connection that is being closed.
 func (e *Engine) Drain() { e.draining.Store(true) }
