@@ -256,3 +256,43 @@ func TestP11NothingIsLostInAShutdownUnderHTTP3Load(t *testing.T) {
 		t.Errorf("%d of %d requests failed", n, sent.Load())
 	}
 }
+
+func TestHTTP3TunnelsNothing(t *testing.T) {
+	g := start(t, setup{http3: true})
+	for name, c := range map[string]struct {
+		fields []string
+		status string // "" for a stream that is reset
+	}{
+		"CONNECT":                {[]string{":method", "CONNECT", ":authority", "one.test:443"}, "405"},
+		"a WebSocket (RFC 9220)": {[]string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", "one.test", ":path", "/"}, "405"},
+		"TRACE":                  {[]string{":method", "TRACE", ":scheme", "https", ":authority", "one.test", ":path", "/"}, "405"},
+		"Upgrade":                {[]string{":method", "GET", ":scheme", "https", ":authority", "one.test", ":path", "/", "upgrade", "websocket"}, ""},
+		"Transfer-Encoding":      {[]string{":method", "POST", ":scheme", "https", ":authority", "one.test", ":path", "/", "transfer-encoding", "chunked"}, ""},
+		"two lengths":            {[]string{":method", "POST", ":scheme", "https", ":authority", "one.test", ":path", "/", "content-length", "1", "content-length", "2"}, ""},
+		"a host of its own":      {[]string{":method", "GET", ":scheme", "https", ":authority", "one.test", ":path", "/", "host", "two.test"}, ""},
+		"a path without a slash": {[]string{":method", "GET", ":scheme", "https", ":authority", "one.test", ":path", "pkg.Svc/M"}, ""},
+		"a host that is none":    {[]string{":method", "GET", ":scheme", "https", ":authority", "a b", ":path", "/"}, "400"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			str, err := g.quicDial(nil).OpenStream()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = str.Write(frame(frameHeaders, headerBlock(c.fields...)))
+			_ = str.Close()
+			if c.status != "" {
+				if got := quicStatus(t, str); got != c.status {
+					t.Errorf("the answer is %s, want %s", got, c.status)
+				}
+				return
+			}
+			var reset *quic.StreamError
+			if _, err := io.ReadAll(str); !errors.As(err, &reset) || reset.ErrorCode != quic.StreamErrorCode(http3.ErrCodeMessageError) {
+				t.Errorf("it ended with %v", err)
+			}
+		})
+	}
+	if n := len(g.upstream.requests()); n != 0 {
+		t.Errorf("%d of them were forwarded", n)
+	}
+}
