@@ -1,8 +1,11 @@
 package configs
 
 import (
+	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/sluice-gateway/sluice/discovery/consul"
@@ -47,8 +50,11 @@ type Config struct {
 type Listen struct {
 	HTTP  string `mapstructure:"http"`
 	HTTPS string `mapstructure:"https"`
-	// HTTP3 is refused by this version.
+	// HTTP3 is spoken at the address of HTTPS, over UDP.
 	HTTP3 bool `mapstructure:"http3"`
+	// HTTP3Announce is announced to clients where it is not the port of HTTPS: 0
+	// is that.
+	HTTP3Announce int `mapstructure:"http3_announce"`
 	// ProxyProtocol makes TrustedProxies begin each connection with a PROXY
 	// header.
 	ProxyProtocol bool `mapstructure:"proxy_protocol"`
@@ -112,7 +118,7 @@ type Limits struct {
 	// MaxConnections of 0 is derived from the limit of open files.
 	MaxConnections      int `mapstructure:"max_connections"`
 	MaxConnectionsPerIP int `mapstructure:"max_connections_per_ip"`
-	// MaxStreams is per HTTP/2 connection.
+	// MaxStreams is per HTTP/2 or HTTP/3 connection.
 	MaxStreams int `mapstructure:"max_streams"`
 }
 
@@ -198,8 +204,21 @@ func (c Config) Engine() middleware.Config {
 		MaxHeaders:      c.Limits.MaxHeaders,
 		MaxBodyBytes:    c.Limits.MaxBodyBytes,
 		BodyReadTimeout: c.Limits.BodyReadTimeout,
+		AltSvc:          c.altSvc(),
 		AccessLog:       c.Log.Access,
 	}
+}
+
+// altSvc announces HTTP/3 for a day, after which clients ask again.
+func (c Config) altSvc() string {
+	if !c.Listen.HTTP3 {
+		return ""
+	}
+	_, port, _ := net.SplitHostPort(c.Listen.HTTPS)
+	if c.Listen.HTTP3Announce != 0 {
+		port = strconv.Itoa(c.Listen.HTTP3Announce)
+	}
+	return fmt.Sprintf(`h3=":%s"; ma=86400`, port)
 }
 
 // Server is the part of the settings that the proxy listeners need.

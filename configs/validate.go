@@ -88,8 +88,14 @@ func (c Config) checkListeners(k *checker) {
 	if c.Listen.HTTP != "" && c.Listen.HTTP == c.Listen.HTTPS {
 		k.fault("listen.https", "is the address of listen.http; each needs its own")
 	}
-	if c.Listen.HTTP3 {
-		k.fault("listen.http3", "is not supported by this version; set it to false")
+	if c.Listen.HTTP3 && c.Listen.HTTPS == "" {
+		k.fault("listen.http3", "needs listen.https, whose address and certificates it shares")
+	}
+	switch port := c.Listen.HTTP3Announce; {
+	case port < 0 || port > 65535:
+		k.fault("listen.http3_announce", "is %d; accepted are 1 to 65535, or 0 for the port of listen.https", port)
+	case port != 0 && !c.Listen.HTTP3:
+		k.fault("listen.http3_announce", "is set, but listen.http3 is not")
 	}
 	if c.Listen.ProxyProtocol && len(c.TrustedProxies) == 0 {
 		k.fault("listen.proxy_protocol", "needs trusted_proxies; a PROXY header is read from nobody else")

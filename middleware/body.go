@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -25,9 +26,11 @@ var errBodyStalled = errors.New("the client stopped sending the body")
 // silence. It belongs to one request and is never reused: a transport may
 // read or close it after the request has ended.
 type guardedBody struct {
-	rc    io.ReadCloser
-	ctl   *http.ResponseController
-	http2 bool
+	rc  io.ReadCloser
+	ctl *http.ResponseController
+	// streamed bodies have a stream of their own, not the connection: HTTP/2
+	// and HTTP/3.
+	streamed bool
 	// limit is the most that may be read; negative is no limit.
 	limit   int64
 	timeout time.Duration
@@ -52,7 +55,7 @@ func (st *state) guard() {
 		return
 	}
 	b := &guardedBody{
-		rc: r.Body, ctl: http.NewResponseController(st.w.rw), http2: r.ProtoMajor > 1,
+		rc: r.Body, ctl: http.NewResponseController(st.w.rw), streamed: r.ProtoMajor > 1,
 		limit: -1, timeout: cfg.BodyReadTimeout,
 	}
 	if cfg.MaxBodyBytes > 0 {
@@ -62,6 +65,14 @@ func (st *state) guard() {
 		b.timeout = 0
 	}
 	st.body, r.Body = b, b
+}
+
+// wantBody answers "Expect: 100-continue" over HTTP/3, where the server leaves
+// it to the handler; net/http does it at the first read.
+func (st *state) wantBody() {
+	if st.r.ProtoMajor == 3 && st.body != nil && strings.EqualFold(st.r.Header.Get("Expect"), "100-continue") {
+		st.w.rw.WriteHeader(http.StatusContinue)
+	}
 }
 
 // lower sets a lower limit for the named plugin. Only before anything was
@@ -191,7 +202,7 @@ func (b *guardedBody) failure() error {
 // drain reads a small rest, so that a refused request need not cost the
 // connection. Only for a body that nobody else reads.
 func (b *guardedBody) drain(r *http.Request) {
-	if b.http2 || b.failure() != nil || r.ContentLength < 0 || r.ContentLength > drainBytes || r.Header.Get("Expect") != "" {
+	if b.streamed || b.failure() != nil || r.ContentLength < 0 || r.ContentLength > drainBytes || r.Header.Get("Expect") != "" {
 		return
 	}
 	_ = b.ctl.SetReadDeadline(time.Now().Add(drainTime))
@@ -206,7 +217,7 @@ func (b *guardedBody) end() {
 	defer b.mu.Unlock()
 	b.ended = true
 	b.stopTimer()
-	if !b.eof && !b.http2 {
+	if !b.eof && !b.streamed {
 		// net/http reads on for a while; a client that sends nothing must not
 		// hold it. The server sets the deadline anew for the next request.
 		linger := lingerTime

@@ -38,6 +38,9 @@ type Config struct {
 	// the gateway is waiting for. gRPC streams are exempt: silence is their
 	// right, and the service's idle timeout bounds them.
 	BodyReadTimeout time.Duration
+	// AltSvc tells clients of the TLS listener that HTTP/3 is spoken too, as
+	// the value of Alt-Svc (RFC 7838); "" tells them nothing.
+	AltSvc string
 	// AccessLog writes one line per request.
 	AccessLog bool
 }
@@ -83,6 +86,7 @@ type Engine struct {
 	metrics  *metrics
 	draining atomic.Bool
 	states   sync.Pool
+	altSvc   []string // the header's lines; nil for none
 	// plugins and last are what follows match; see rest.
 	plugins []*Plugin
 	last    func(*Engine, *gin.Context, *state)
@@ -99,6 +103,9 @@ func New(cfg Config, deps Deps) (*Engine, error) {
 		return nil, fmt.Errorf("register the request metrics: %w", err)
 	}
 	e := &Engine{cfg: cfg, deps: deps, scrub: newScrubber(cfg.IdentityHeaders), metrics: m}
+	if cfg.AltSvc != "" {
+		e.altSvc = []string{cfg.AltSvc}
+	}
 	e.states.New = func() any { return new(state) }
 
 	gin.SetMode(gin.ReleaseMode) // the debug mode prints to stdout
@@ -165,8 +172,9 @@ func (c Config) validate() error {
 }
 
 // Drain makes the engine ask its clients to go elsewhere: every response from
-// now on ends its connection (HTTP/1.1 Connection: close, HTTP/2 GOAWAY), and
-// the health path answers 503. Requests are served all the same. Call it some
+// now on ends its connection (HTTP/1.1 Connection: close, HTTP/2 GOAWAY),
+// HTTP/3, whose GOAWAY is the server's Shutdown, is announced no more, and the
+// health path answers 503. Requests are served all the same. Call it some
 // time before the server's Shutdown, so that no client sends a request into a
 // connection that is being closed.
 func (e *Engine) Drain() { e.draining.Store(true) }

@@ -119,6 +119,13 @@ func (l *limiter) uncount(addr netip.Addr) {
 	}
 }
 
+// crowded says whether addr has half of the connections that it may have.
+func (l *limiter) crowded(addr netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.exempt(addr) && 2*l.byIP[addr] >= l.perIP
+}
+
 func (l *limiter) exempt(addr netip.Addr) bool { return l.perIP <= 0 || contains(l.trusted, addr) }
 
 // limitedListener turns away connections past the limits, and has those of

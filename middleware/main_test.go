@@ -134,6 +134,8 @@ type setup struct {
 	routes map[string]string
 	steps  []step
 	secure bool
+	// http3 speaks that too, with a certificate for one.test.
+	http3 bool
 	// tune changes the server before it serves.
 	tune func(*http.Server)
 }
@@ -148,6 +150,10 @@ func start(t testing.TB, s setup) *gateway {
 	if s.server != nil {
 		s.server(&cfg)
 	}
+	if s.http3 && cfg.TLS.Certificates == nil {
+		one, _ := certificate(t, "one.test")
+		cfg.TLS.Certificates = []CertificateFiles{one}
+	}
 	srv, err := NewServer(cfg, g.engine, g.registry, slog.New(slog.NewTextHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
@@ -155,13 +161,16 @@ func start(t testing.TB, s setup) *gateway {
 	if s.tune != nil {
 		s.tune(srv.http)
 	}
-	ln, err := srv.Listen(t.Context(), "127.0.0.1:0", s.secure)
+	ln, err := srv.Listen(t.Context(), "127.0.0.1:0", s.secure || s.http3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g.server, g.addr = srv, ln.Addr().String()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
+	if s.http3 {
+		g.serveHTTP3()
+	}
 	t.Cleanup(func() {
 		_ = srv.http.Close()
 		if err := <-served; err != nil {

@@ -37,6 +37,10 @@ func (w *response) WriteHeader(status int) {
 	w.finishHead(status)
 	w.rw.WriteHeader(status)
 	w.status = status
+	if w.st.r.ProtoMajor == 3 && w.st.r.Method == http.MethodHead {
+		// Left to itself, quic-go would say that the length is 0.
+		_ = w.FlushError()
+	}
 }
 
 // finishHead puts in place what every head carries.
@@ -49,10 +53,17 @@ func (w *response) finishHead(status int) {
 	}
 	id[0] = st.x.RequestID
 	h["X-Request-Id"] = id
+	if alt := st.engine.altSvc; alt != nil {
+		delete(h, "Alt-Svc") // an instance's own speaks of another origin
+		if st.r.TLS != nil && st.r.ProtoMajor < 3 && !st.engine.draining.Load() {
+			h["Alt-Svc"] = alt
+		}
+	}
 	if status == http.StatusSwitchingProtocols {
 		return // its Connection header names the upgrade
 	}
 	switch {
+	case st.r.ProtoMajor == 3: // it has no such header (RFC 9114 section 4.2)
 	case st.r.ProtoMajor != 1 && st.r.Method != "PRI":
 		// net/http turns this into GOAWAY, which ends the whole connection
 		// and so is not for one request's sake.

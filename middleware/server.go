@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,7 +27,8 @@ type ServerConfig struct {
 	// MaxHeaderBytes bounds the head of a request; net/http adds 4 KiB to it
 	// for HTTP/1. An HTTP/2 client can pin it once per stream.
 	MaxHeaderBytes int
-	// MaxStreams is how many requests one HTTP/2 connection may have open.
+	// MaxStreams is how many requests one HTTP/2 or HTTP/3 connection may have
+	// open.
 	MaxStreams int
 	// MaxConnections bounds open connections; one more is answered 503 and
 	// closed. 0 is derived from the limit of open files: half of it, since a
@@ -41,6 +43,13 @@ type ServerConfig struct {
 	// names counts as the peer, for limits and for whose word is believed.
 	ProxyProtocol bool
 }
+
+// What a client may have under way of its requests, of all on a connection and
+// of one, over HTTP/2 and HTTP/3.
+const (
+	connectionWindow = 1 << 20
+	streamWindow     = 256 << 10
+)
 
 // DefaultServerConfig is the configuration where nothing else is said.
 func DefaultServerConfig() ServerConfig {
@@ -77,9 +86,11 @@ func (c ServerConfig) validate() error {
 }
 
 // Server accepts connections for a handler: HTTP/1.1 and HTTP/2, over TLS and
-// without (h2c by prior knowledge).
+// without (h2c by prior knowledge), and HTTP/3.
 type Server struct {
+	cfg     ServerConfig
 	http    *http.Server
+	http3   []*HTTP3 // those that were listened with, until Shutdown
 	limiter *limiter
 	keys    *keyring       // nil without certificates
 	proxied *proxyProtocol // nil where no PROXY header is read
@@ -113,6 +124,7 @@ func NewServer(cfg ServerConfig, h http.Handler, reg prometheus.Registerer, log 
 		proxied = &proxyProtocol{timeout: cfg.ReadHeaderTimeout, log: log}
 	}
 	return &Server{
+		cfg:     cfg,
 		keys:    keys,
 		proxied: proxied,
 		limiter: newLimiter(cfg.MaxConnections, cfg.MaxConnectionsPerIP, unmapPrefixes(cfg.TrustedProxies)),
@@ -125,8 +137,8 @@ func NewServer(cfg ServerConfig, h http.Handler, reg prometheus.Registerer, log 
 			HTTP2: &http.HTTP2Config{
 				MaxConcurrentStreams: cfg.MaxStreams,
 				// What a client may have under way is memory here.
-				MaxReceiveBufferPerConnection: 1 << 20,
-				MaxReceiveBufferPerStream:     256 << 10,
+				MaxReceiveBufferPerConnection: connectionWindow,
+				MaxReceiveBufferPerStream:     streamWindow,
 				// A peer that is gone without a word is noticed.
 				SendPingTimeout:  30 * time.Second,
 				PingTimeout:      15 * time.Second,
@@ -182,8 +194,14 @@ func (s *Server) Serve(ln net.Listener) error {
 // Shutdown closes the listeners, lets requests finish until ctx ends, then
 // closes what is left. Upgraded connections are not the server's any more.
 func (s *Server) Shutdown(ctx context.Context) error {
+	var quic sync.WaitGroup
+	errs := make([]error, len(s.http3))
+	for i, h := range s.http3 {
+		quic.Go(func() { errs[i] = h.shutdown(ctx) })
+	}
 	err := s.http.Shutdown(ctx)
-	if err != nil {
+	quic.Wait()
+	if err = errors.Join(append(errs, err)...); err != nil {
 		return errors.Join(fmt.Errorf("shut down with requests under way: %w", err), s.http.Close())
 	}
 	return nil

@@ -20,7 +20,7 @@ import (
 )
 
 // certificate writes a self-signed certificate for name.
-func certificate(t *testing.T, name string) (CertificateFiles, tls.Certificate) {
+func certificate(t testing.TB, name string) (CertificateFiles, tls.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -45,7 +45,7 @@ func certificate(t *testing.T, name string) (CertificateFiles, tls.Certificate) 
 	return files, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-func write(t *testing.T, file string, data []byte) {
+func write(t testing.TB, file string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)

@@ -73,6 +73,7 @@ func (e *Engine) forward(c *gin.Context, st *state) {
 		respond(outer(c, st), st.r, spec.Respond)
 	default:
 		st.forwarded = true
+		st.wantBody()
 		ref := e.deps.Forwarder.Forward(outer(c, st), st.r, &st.x)
 		if ref != nil {
 			e.forwardFailed(c, st, ref)

@@ -3,8 +3,8 @@ package proxy
 import (
 	"io"
 	"maps"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -108,8 +108,9 @@ func (c *call) identify() {
 	}
 	f.setIfAbsent("X-Forwarded-Proto", proto)
 	f.setIfAbsent("X-Forwarded-Host", r.Host)
-	if a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok && h["X-Forwarded-Port"] == nil {
-		f.set("X-Forwarded-Port", c.f.portOf(a))
+	// TCP's and UDP's addresses have that in common.
+	if a, ok := r.Context().Value(http.LocalAddrContextKey).(interface{ AddrPort() netip.AddrPort }); ok && h["X-Forwarded-Port"] == nil {
+		f.set("X-Forwarded-Port", c.f.portOf(int(a.AddrPort().Port())))
 	}
 	if x.RequestID != "" {
 		f.set("X-Request-Id", x.RequestID)
@@ -129,11 +130,11 @@ type portText struct {
 	text string
 }
 
-// portOf writes the port of a: a gateway has one or two.
-func (f *Forwarder) portOf(a *net.TCPAddr) string {
+// portOf writes a port of the gateway's: it has one or two.
+func (f *Forwarder) portOf(port int) string {
 	p := f.port.Load()
-	if p == nil || p.port != a.Port {
-		p = &portText{a.Port, strconv.Itoa(a.Port)}
+	if p == nil || p.port != port {
+		p = &portText{port, strconv.Itoa(port)}
 		f.port.Store(p)
 	}
 	return p.text

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/sluice-gateway/sluice/middleware"
 )
 
 // run serves until ctx ends, then drains. The order of the end is what keeps
@@ -16,7 +18,7 @@ import (
 // of Consul, "Connection: close"), then nothing new is accepted, then what is
 // under way finishes, and only then the parts that it needs stop.
 func (gw *gateway) run(ctx context.Context) error {
-	listeners, adminListener, err := gw.listen(ctx)
+	listeners, quic, adminListener, err := gw.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,6 +57,9 @@ func (gw *gateway) run(ctx context.Context) error {
 	for _, l := range listeners {
 		parts.Go(func() error { return gw.server.Serve(l) })
 	}
+	if quic != nil {
+		parts.Go(quic.Serve)
+	}
 	parts.Go(func() error {
 		if err := gw.admin.Serve(adminListener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve %s: %w", adminListener.Addr(), err)
@@ -62,6 +67,7 @@ func (gw *gateway) run(ctx context.Context) error {
 		return nil
 	})
 	gw.log.Info("sluice is up", "gateway", gw.cfg.Name, "http", gw.cfg.Listen.HTTP, "https", gw.cfg.Listen.HTTPS,
+		"http3", gw.cfg.Listen.HTTP3,
 		"admin", gw.cfg.Admin.Listen, "version", version)
 
 	select {
@@ -81,12 +87,18 @@ func (gw *gateway) run(ctx context.Context) error {
 
 // listen opens every listener, so that a port that is taken is said before
 // anything starts.
-func (gw *gateway) listen(ctx context.Context) (proxies []net.Listener, adm net.Listener, err error) {
-	closeAll := func() {
+func (gw *gateway) listen(ctx context.Context) (proxies []net.Listener, quic *middleware.HTTP3, adm net.Listener, err error) {
+	defer func() {
+		if err == nil {
+			return
+		}
 		for _, l := range proxies {
 			_ = l.Close()
 		}
-	}
+		if quic != nil {
+			_ = quic.Close()
+		}
+	}()
 	for _, l := range []struct {
 		address string
 		secure  bool
@@ -96,16 +108,19 @@ func (gw *gateway) listen(ctx context.Context) (proxies []net.Listener, adm net.
 		}
 		ln, err := gw.server.Listen(ctx, l.address, l.secure)
 		if err != nil {
-			closeAll()
-			return nil, nil, err
+			return proxies, nil, nil, err
 		}
 		proxies = append(proxies, ln)
 	}
-	if adm, err = (&net.ListenConfig{}).Listen(ctx, "tcp", gw.cfg.Admin.Listen); err != nil {
-		closeAll()
-		return nil, nil, fmt.Errorf("admin.listen: %w", err)
+	if gw.cfg.Listen.HTTP3 {
+		if quic, err = gw.server.ListenHTTP3(ctx, gw.cfg.Listen.HTTPS); err != nil {
+			return proxies, nil, nil, err
+		}
 	}
-	return proxies, adm, nil
+	if adm, err = (&net.ListenConfig{}).Listen(ctx, "tcp", gw.cfg.Admin.Listen); err != nil {
+		return proxies, quic, nil, fmt.Errorf("admin.listen: %w", err)
+	}
+	return proxies, quic, adm, nil
 }
 
 // drain lets the gateway out of the traffic.

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"os"
 
@@ -27,6 +28,7 @@ func serveCommand() *cobra.Command {
 			}
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log)
 			tuneMemory(os.DirFS("/"), log)
+			takePrints(log)
 			gw, err := newGateway(cfg, log)
 			if err != nil {
 				return err
@@ -47,4 +49,11 @@ func newLogger(w io.Writer, cfg configs.Log) *slog.Logger {
 		return slog.New(slog.NewTextHandler(w, options))
 	}
 	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// takePrints makes what libraries print for themselves, as quic-go does about
+// small UDP buffers, a line of the log too.
+func takePrints(log *slog.Logger) {
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(slog.NewLogLogger(log.Handler(), slog.LevelWarn).Writer())
 }

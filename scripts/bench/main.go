@@ -52,6 +52,7 @@ func measurements() []measurement {
 		{"shapes", "processor time for uploads, large answers, TLS, HTTP/2 and gRPC", shapesCost},
 		{"grpc", "gRPC and HTTP/1.1 through the gateway, 100,000 requests", grpcCost},
 		{"gogc", "processor time and memory by GOGC", gogcCost},
+		{"http3", "HTTP/3 beside HTTP/2 over TLS", http3Cost},
 	}
 }
 
