@@ -94,18 +94,12 @@ func (c *call) respond(a *attempt) *routing.Refusal {
 		c.watch()
 	}
 	c.w.WriteHeader(resp.StatusCode)
-	var result balance.Result
-	// A gRPC response that is only trailers has length 0: flushing its head
-	// would turn it into another message.
-	switch open := resp.ContentLength != 0 && c.r.Method != http.MethodHead; {
-	case open && c.x.GRPC:
-		result = c.streamAhead(a)
-	case open && flush:
+	if flush && resp.ContentLength != 0 && c.r.Method != http.MethodHead {
+		// A gRPC response that is only trailers has length 0: flushing its
+		// head would turn it into another message.
 		_ = c.client.Flush() // a client that left is seen at the next write
-		fallthrough
-	default:
-		result = c.stream(a, flush)
 	}
+	result := c.stream(a, flush)
 	sendTrailers(h, resp.Trailer, announced)
 	if c.x.GRPC && result == balance.Success && grpcFailed(resp.Header, resp.Trailer) {
 		result = balance.ServerError
@@ -150,32 +144,6 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 			return result
 		case rerr == nil:
 		default:
-			c.cutShort(a)
-		}
-	}
-}
-
-// streamAhead is stream for gRPC, of which most responses are short: it sends
-// together what came together, and nothing waits for what has not come.
-func (c *call) streamAhead(a *attempt) balance.Result {
-	result := ofStatus(a.resp)
-	body := readAhead(a.resp.Body)
-	defer body.stop()
-	var werr error
-	flush := func() { werr = c.client.Flush() }
-	for {
-		p := body.next(flush)
-		if p.n > 0 && werr == nil {
-			c.deadline.touch()
-			_, werr = c.w.Write(p.buf[:p.n])
-		}
-		p.free()
-		switch {
-		case werr != nil:
-			c.abort(a, "client", result)
-		case p.err == io.EOF:
-			return result
-		case p.err != nil:
 			c.cutShort(a)
 		}
 	}
