@@ -199,8 +199,9 @@ type state struct {
 	meter *meter
 	path  routing.Path
 	// ask and id are what would otherwise be made for each request.
-	ask routing.Request
-	id  [1]string
+	ask  routing.Request
+	id   [1]string
+	line [20]slog.Attr
 	// cookies are the gateway's own, taken out of the request.
 	cookies []cookie
 	// slot is the next plugin's.

@@ -3,6 +3,7 @@ package middleware
 import (
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -62,10 +63,9 @@ func (e *Engine) logAccess(r *http.Request, st *state, status int) {
 		return
 	}
 	x := &st.x
-	attrs := make([]slog.Attr, 0, 20)
-	attrs = append(attrs,
+	attrs := append(st.line[:0],
 		slog.String("request_id", x.RequestID),
-		slog.String("client", x.Client.String()),
+		slog.String("client", st.client()),
 		slog.String("method", head(r.Method, 32)),
 		slog.String("host", head(r.Host, logHost)),
 		slog.String("path", head(rawPath(r), logPath)),
@@ -95,6 +95,16 @@ func (e *Engine) logAccess(r *http.Request, st *state, status int) {
 		attrs = append(attrs, slog.String("aborted", x.Aborted))
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+}
+
+// client is the client's address as text: that of the connection, where it is
+// the client's, without writing it anew.
+func (st *state) client() string {
+	if ap, err := netip.ParseAddrPort(st.r.RemoteAddr); err == nil && ap.Addr() == st.x.Client && ap.Addr().Is4() {
+		host, _, _ := strings.Cut(st.r.RemoteAddr, ":")
+		return host
+	}
+	return st.x.Client.String()
 }
 
 // head is the first n bytes of s, marked where it was longer.
