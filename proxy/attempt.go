@@ -182,7 +182,7 @@ func (c *call) judge(a *attempt) verdict {
 		}
 		return v
 	}
-	switch cause := c.cause(a.ctx); cause {
+	switch cause := c.cause(a); cause {
 	case errSlowBody: // the instance was waiting for the client, as we were
 		return verdict{refusal: refuse(routing.CodeBadRequest, "The request body did not arrive in time.", cause)}
 	case errPerTry:

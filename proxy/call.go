@@ -141,11 +141,11 @@ func (c *call) watch() context.Context {
 	return c.ctx
 }
 
-// cause is why ctx, or where that is nil the call's own context, ended; nil
-// if it did not.
-func (c *call) cause(ctx context.Context) error {
-	if ctx == nil {
-		ctx = c.ctx
+// cause is why a, or where that is nil the call, had to end; nil if it did not.
+func (c *call) cause(a *attempt) error {
+	ctx := c.ctx
+	if a != nil && a.ctx != nil {
+		ctx = a.ctx
 	}
 	if ctx == nil {
 		return nil

@@ -151,7 +151,7 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 
 // cutShort aborts a response whose body broke off, and tells who it was.
 func (c *call) cutShort(a *attempt) {
-	switch c.cause(a.ctx) {
+	switch c.cause(nil) {
 	case errRouteTimeout:
 		c.abort(a, "upstream", balance.TimedOut)
 	case errIdle, errClientDeadline:
