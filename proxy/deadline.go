@@ -82,6 +82,14 @@ func (d *deadline) started(stream bool, idle time.Duration) {
 	}
 }
 
+// left is what remains of the time that the client allowed; ok is false where
+// it set none.
+func (d *deadline) left() (left time.Duration, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Until(d.caller), !d.caller.IsZero()
+}
+
 // touch records a sign of life.
 func (d *deadline) touch() { d.last.Store(int64(time.Since(d.base))) }
 

@@ -243,6 +243,37 @@ func TestGRPCDeadlinesAndCancellation(t *testing.T) {
 	})
 }
 
+// The time that a call has spent here, or at another instance, is over.
+func TestAnInstanceIsLeftWhatRemainsOfTheClientsDeadline(t *testing.T) {
+	left := make(chan time.Duration, 1)
+	conn, _ := talk(t, script{onUnary: func(ctx context.Context, _ string) (string, error) {
+		d, _ := ctx.Deadline()
+		left <- time.Until(d)
+		return "", nil
+	}}, func(g *rig) {
+		g.edge = func(_ *http.Request, x *routing.Exchange) { x.Start = x.Start.Add(-time.Hour) }
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+	defer cancel()
+	if _, err := call1(ctx, conn, ""); err != nil {
+		t.Fatal(err)
+	}
+	if d := <-left; d > time.Hour || d < 59*time.Minute {
+		t.Errorf("of two hours, one gone, the instance was left %v", d)
+	}
+}
+
+func TestGRPCTimeoutsAreWrittenAsTheyAreRead(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "1n", 0: "1n", 7: "7n", 99_999_999: "99999999n", 100_000_000: "100000u",
+		2*time.Second + 1: "2000000u", time.Hour: "3600000m", 30 * time.Hour: "108000S", 1<<63 - 1: "2562047H",
+	} {
+		if got := grpcTimeoutText(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}
+
 func TestGRPCTimeout(t *testing.T) {
 	tests := map[string]time.Duration{
 		"1H": time.Hour, "2M": 2 * time.Minute, "3S": 3 * time.Second, "4m": 4 * time.Millisecond,
