@@ -235,6 +235,34 @@ func TestGRPCDeadlinesAndCancellation(t *testing.T) {
 			t.Errorf("results %v", g.obs.n)
 		}
 	})
+	for name, adapt := range map[string]func(*rig, context.Context) context.Context{
+		"the deadline": func(g *rig, ctx context.Context) context.Context {
+			g.edge = func(_ *http.Request, x *routing.Exchange) { x.Start = x.Start.Add(-time.Hour + 100*time.Millisecond) }
+			ctx, cancel := context.WithTimeout(ctx, time.Hour)
+			t.Cleanup(cancel)
+			return ctx
+		},
+		"silence": func(g *rig, ctx context.Context) context.Context {
+			g.service.Idle = 100 * time.Millisecond
+			return ctx
+		},
+	} {
+		t.Run(name+" ends a call whose head has gone out with a status", func(t *testing.T) {
+			ctx := t.Context()
+			conn, g := talk(t, script{onUnary: func(ctx context.Context, _ string) (string, error) {
+				_ = grpc.SendHeader(ctx, metadata.Pairs("head", "a"))
+				<-ctx.Done()
+				return "", ctx.Err()
+			}}, func(g *rig) { ctx = adapt(g, ctx) })
+			var head metadata.MD
+			if _, err := call1(ctx, conn, "", grpc.Header(&head)); status.Code(err) != codes.DeadlineExceeded || len(head["head"]) != 1 {
+				t.Errorf("got %v after the head %v", err, head)
+			}
+			if x := g.exchange(); x.Aborted != "upstream" || g.obs.of("neutral") != 1 {
+				t.Errorf("aborted by %q, results %v", x.Aborted, g.obs.n)
+			}
+		})
+	}
 	t.Run("an instance that is gone is unavailable", func(t *testing.T) {
 		conn, _ := talk(t, script{}, func(g *rig) { g.instances(refused(t)) })
 		if _, err := call1(t.Context(), conn, ""); status.Code(err) != codes.Unavailable {
