@@ -178,7 +178,7 @@ func grpcStatuses(t *testing.T, l line) {
 }
 
 func grpcDeadline(t *testing.T, l line) {
-	const allowed = 1500 * time.Millisecond
+	const allowed = 3 * time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), allowed)
 	defer cancel()
 	var head metadata.MD
