@@ -76,10 +76,11 @@ func title(status int) string {
 	return "Client Closed Request"
 }
 
-// grpcStatus maps an HTTP status to a gRPC one. 400 to 404, 429, 502, 503 and
-// 504 are gRPC's own mapping for clients (grpc/doc/http-grpc-status-mapping.md),
-// so that a caller sees the same whoever translates; for the rest that page
-// only says UNKNOWN, and the nearest meaning is given instead.
+// grpcStatus maps an HTTP status to a gRPC one. 400 to 404, 429, 502 and 503
+// are gRPC's own mapping for clients (grpc/doc/http-grpc-status-mapping.md), so
+// that a caller sees the same whoever translates; for the rest that page only
+// says UNKNOWN, and the nearest meaning is given instead. Its UNAVAILABLE for
+// 504 invites clients to send a call again that the instance may be at work on.
 func grpcStatus(status int) int {
 	switch status {
 	case http.StatusBadRequest:
@@ -91,13 +92,13 @@ func grpcStatus(status int) int {
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return 12 // UNIMPLEMENTED
 	case http.StatusTooManyRequests, http.StatusBadGateway,
-		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		http.StatusServiceUnavailable:
 		return 14 // UNAVAILABLE
 	case http.StatusRequestEntityTooLarge, http.StatusRequestHeaderFieldsTooLarge:
 		return 8 // RESOURCE_EXHAUSTED
 	case http.StatusUnprocessableEntity:
 		return 3 // INVALID_ARGUMENT
-	case http.StatusRequestTimeout:
+	case http.StatusRequestTimeout, http.StatusGatewayTimeout:
 		return 4 // DEADLINE_EXCEEDED
 	case http.StatusInternalServerError:
 		return 13 // INTERNAL

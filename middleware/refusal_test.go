@@ -51,7 +51,7 @@ func TestGRPCCallersGetAGRPCStatus(t *testing.T) {
 		routing.CodeRouteNotFound: "12", routing.CodeMethodNotAllowed: "12", routing.CodeBadRequest: "13",
 		routing.CodeRouteInvalid: "14", routing.CodeNoHealthyInstance: "14", routing.CodeCircuitOpen: "14",
 		routing.CodeOverloaded: "14", routing.CodeUpstreamUnreachable: "14", routing.CodeUpstreamError: "14",
-		routing.CodeUpstreamTimeout: "14", routing.CodeUnauthenticated: "16", routing.CodeForbidden: "7",
+		routing.CodeUpstreamTimeout: "4", routing.CodeUnauthenticated: "16", routing.CodeForbidden: "7",
 		routing.CodeRateLimited: "14", routing.CodeBodyTooLarge: "8", routing.CodeInvalidRequest: "3", CodeInternal: "13",
 	} {
 		g.upstream.answer = func(http.ResponseWriter, *http.Request, *routing.Exchange) *routing.Refusal {

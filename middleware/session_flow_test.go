@@ -1,6 +1,7 @@
 package middleware_test
 
 import (
+	"compress/gzip"
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
@@ -241,17 +242,31 @@ func TestSessionLogout(t *testing.T) {
 }
 
 func TestRow53SessionReadsNoEndlessAnswer(t *testing.T) {
-	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for chunk := []byte(strings.Repeat(" ", 64<<10)); ; {
-			if _, err := w.Write(chunk); err != nil {
-				return
+	blank := strings.Repeat(" ", 64<<10)
+	var packed strings.Builder
+	z := gzip.NewWriter(&packed)
+	_, _ = z.Write([]byte(blank))
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ encoding, chunk string }{
+		"as it is": {"", blank}, "row 52: to be inflated": {"gzip", packed.String()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Encoding", c.encoding)
+				for {
+					if _, err := w.Write([]byte(c.chunk)); err != nil {
+						return
+					}
+				}
+			}))
+			defer endless.Close()
+			h := startHouse(t, map[string]any{"issuer": endless.URL})
+			if w := h.browser(t).ask("GET", "/page"); w.Code != http.StatusServiceUnavailable {
+				t.Errorf("got %d", w.Code)
 			}
-		}
-	}))
-	defer endless.Close()
-	h := startHouse(t, map[string]any{"issuer": endless.URL})
-	if w := h.browser(t).ask("GET", "/page"); w.Code != http.StatusServiceUnavailable {
-		t.Errorf("got %d", w.Code)
+		})
 	}
 }
 

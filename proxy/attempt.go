@@ -205,6 +205,9 @@ func (c *call) judgeError(a *attempt) verdict {
 	switch {
 	case !a.trip.is(tripAsked):
 		return verdict{refusal: refuse(routing.CodeBadRequest, "The request cannot be sent on.", a.err)}
+	case !a.trip.is(tripConnected) && balance.OwnFault(a.err):
+		return verdict{refusal: &routing.Refusal{Code: routing.CodeOverloaded, RetryAfter: retryAfter, Cause: a.err,
+			Detail: "The gateway can open no more connections."}}
 	case !a.trip.is(tripConnected):
 		return verdict{balance.Unreachable, on(policy.Connect, "connect"), false,
 			refuse(routing.CodeUpstreamUnreachable, "The service cannot be reached.", a.err)}

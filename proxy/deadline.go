@@ -36,6 +36,7 @@ type deadline struct {
 	route   time.Time // zero: none
 	caller  time.Time // zero: none
 	idle    time.Duration
+	grace   time.Duration // for what is to be written once it has passed
 	headOut bool
 	over    bool
 }
@@ -70,16 +71,25 @@ func (d *deadline) limit(route time.Time) {
 }
 
 // started says that the response's head goes out now; a stream is from here
-// on bounded by silence in place of the route's timeout.
-func (d *deadline) started(stream bool, idle time.Duration) {
+// on bounded by silence in place of the route's timeout. grace is how long the
+// client may take what is written after the deadline.
+func (d *deadline) started(stream bool, idle, grace time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.headOut = true
+	d.headOut, d.grace = true, grace
 	if stream {
 		d.route, d.idle = time.Time{}, idle
 		d.touch()
 		d.arm(time.Now())
 	}
+}
+
+// left is what remains of the time that the client allowed; ok is false where
+// it set none.
+func (d *deadline) left() (left time.Duration, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Until(d.caller), !d.caller.IsZero()
 }
 
 // touch records a sign of life.
@@ -156,6 +166,6 @@ func (d *deadline) fire() {
 		_ = d.client.SetReadDeadline(now)
 	}
 	if d.headOut {
-		_ = d.client.SetWriteDeadline(now)
+		_ = d.client.SetWriteDeadline(now.Add(d.grace))
 	}
 }

@@ -41,6 +41,22 @@ func grpcTimeout(h http.Header) (d time.Duration, ok bool) {
 	return time.Duration(n) * unit, true
 }
 
+// grpcTimeoutText writes d for grpc-timeout: at most eight digits, in the
+// finest unit that has room. What is over already is the shortest there is.
+func grpcTimeoutText(d time.Duration) string {
+	const most = 99_999_999
+	n, i := max(int64(d), 1), 0
+	units := [...]struct {
+		letter byte
+		next   int64 // how many make one of the next unit
+	}{{'n', 1000}, {'u', 1000}, {'m', 1000}, {'S', 60}, {'M', 60}, {'H', 0}}
+	for n > most {
+		n /= units[i].next
+		i++
+	}
+	return strconv.FormatInt(n, 10) + string(units[i].letter)
+}
+
 // grpcFailed reports whether the status of a gRPC response speaks against the
 // instance: unknown, internal, unavailable, data loss. The HTTP status is 200
 // whatever happened.

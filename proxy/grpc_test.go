@@ -235,12 +235,71 @@ func TestGRPCDeadlinesAndCancellation(t *testing.T) {
 			t.Errorf("results %v", g.obs.n)
 		}
 	})
+	for name, adapt := range map[string]func(*rig, context.Context) context.Context{
+		"the deadline": func(g *rig, ctx context.Context) context.Context {
+			g.edge = func(_ *http.Request, x *routing.Exchange) { x.Start = x.Start.Add(-time.Hour + 100*time.Millisecond) }
+			ctx, cancel := context.WithTimeout(ctx, time.Hour)
+			t.Cleanup(cancel)
+			return ctx
+		},
+		"silence": func(g *rig, ctx context.Context) context.Context {
+			g.service.Idle = 100 * time.Millisecond
+			return ctx
+		},
+	} {
+		t.Run(name+" ends a call whose head has gone out with a status", func(t *testing.T) {
+			ctx := t.Context()
+			conn, g := talk(t, script{onUnary: func(ctx context.Context, _ string) (string, error) {
+				_ = grpc.SendHeader(ctx, metadata.Pairs("head", "a"))
+				<-ctx.Done()
+				return "", ctx.Err()
+			}}, func(g *rig) { ctx = adapt(g, ctx) })
+			var head metadata.MD
+			if _, err := call1(ctx, conn, "", grpc.Header(&head)); status.Code(err) != codes.DeadlineExceeded || len(head["head"]) != 1 {
+				t.Errorf("got %v after the head %v", err, head)
+			}
+			if x := g.exchange(); x.Aborted != "upstream" || g.obs.of("neutral") != 1 {
+				t.Errorf("aborted by %q, results %v", x.Aborted, g.obs.n)
+			}
+		})
+	}
 	t.Run("an instance that is gone is unavailable", func(t *testing.T) {
 		conn, _ := talk(t, script{}, func(g *rig) { g.instances(refused(t)) })
 		if _, err := call1(t.Context(), conn, ""); status.Code(err) != codes.Unavailable {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// The time that a call has spent here, or at another instance, is over.
+func TestAnInstanceIsLeftWhatRemainsOfTheClientsDeadline(t *testing.T) {
+	left := make(chan time.Duration, 1)
+	conn, _ := talk(t, script{onUnary: func(ctx context.Context, _ string) (string, error) {
+		d, _ := ctx.Deadline()
+		left <- time.Until(d)
+		return "", nil
+	}}, func(g *rig) {
+		g.edge = func(_ *http.Request, x *routing.Exchange) { x.Start = x.Start.Add(-time.Hour) }
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+	defer cancel()
+	if _, err := call1(ctx, conn, ""); err != nil {
+		t.Fatal(err)
+	}
+	if d := <-left; d > time.Hour || d < 59*time.Minute {
+		t.Errorf("of two hours, one gone, the instance was left %v", d)
+	}
+}
+
+func TestGRPCTimeoutsAreWrittenAsTheyAreRead(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "1n", 0: "1n", 7: "7n", 99_999_999: "99999999n", 100_000_000: "100000u",
+		2*time.Second + 1: "2000000u", time.Hour: "3600000m", 30 * time.Hour: "108000S", 1<<63 - 1: "2562047H",
+	} {
+		if got := grpcTimeoutText(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
 }
 
 func TestGRPCTimeout(t *testing.T) {

@@ -154,6 +154,14 @@ func (c *call) request(a *attempt) {
 	out.URL = &a.room.url
 	out.Host = c.host(out.URL.Host)
 	out.Header = c.header
+	if c.x.GRPC {
+		if left, ok := c.deadline.left(); ok {
+			// The instance has what is left, not what there was when the client
+			// asked. The attempt before may still be reading c.header.
+			out.Header = maps.Clone(c.header)
+			out.Header["Grpc-Timeout"] = []string{grpcTimeoutText(left)}
+		}
+	}
 	out.Proto, out.ProtoMajor, out.ProtoMinor = "HTTP/1.1", 1, 1
 	out.RequestURI = ""
 	out.TransferEncoding = nil

@@ -6,16 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/sluice-gateway/sluice/routing"
+	"github.com/sluice-gateway/sluice/routing/balance"
 )
 
 // h2cUpstream is an instance that speaks cleartext HTTP/2 and nothing else.
@@ -222,5 +226,40 @@ func TestStickySessions(t *testing.T) {
 	secure := stickyCookie(g.service.Sticky, &http.Request{TLS: &tls.ConnectionState{}}, g.service.All.Endpoints[0])
 	if !secure.Secure {
 		t.Error("a cookie over TLS is not Secure")
+	}
+}
+
+// exhausted is an engine for which this host has no more of something.
+type exhausted struct{ err error }
+
+func (e exhausted) RoundTrip(_ *http.Request, trip *Trip) (*http.Response, error) {
+	trip.Asked()
+	return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", e.err)}
+}
+func (exhausted) Leave(string)                                 {}
+func (exhausted) Connections(string) (open, idle int, ok bool) { return 0, 0, false }
+func (exhausted) CloseIdle()                                   {}
+
+func TestP12WhatThisHostLacksIsNoFaultOfTheInstance(t *testing.T) {
+	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS} {
+		g := newRig(t, refused(t), refused(t))
+		f, err := New(Config{NewEngine: func(routing.Upstream) (Engine, error) { return exhausted{lack}, nil }}, slog.New(slog.DiscardHandler), g.obs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.f = f
+		g.serve()
+		resp, body := g.mustGet("/")
+		if resp.StatusCode != http.StatusServiceUnavailable || body != string(routing.CodeOverloaded) || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%v: got %d %q", lack, resp.StatusCode, body)
+		}
+		if x := g.exchange(); x.Attempts != 1 || g.obs.of("neutral") != 1 {
+			t.Errorf("%v: %d attempts, results %v", lack, x.Attempts, g.obs.n)
+		}
+		for _, e := range g.service.All.Endpoints {
+			if state, reason, _ := e.Status(); state != balance.Healthy {
+				t.Errorf("%v: %s is %s: %s", lack, e.ID(), state, reason)
+			}
+		}
 	}
 }

@@ -19,6 +19,9 @@ import (
 // writing as much waits for nobody.
 const unsent = 2 << 10
 
+// lastWords is how long a client may take the status of a call that is over.
+const lastWords = 5 * time.Second
+
 // copyBuffers are the 32 KiB through which every body goes.
 var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
@@ -89,7 +92,11 @@ func (c *call) respond(a *attempt) *routing.Refusal {
 
 	stream := c.x.GRPC || isEventStream(resp.Header)
 	flush := stream || resp.ContentLength < 0
-	c.deadline.started(stream, c.svc.Idle)
+	var grace time.Duration
+	if c.endsWithStatus() {
+		grace = lastWords
+	}
+	c.deadline.started(stream, c.svc.Idle, grace)
 	if flush {
 		c.watch()
 	}
@@ -114,8 +121,12 @@ func (c *call) headArrived() {
 	}
 }
 
+// endsWithStatus reports whether the response can say in its trailers that it
+// was cut short.
+func (c *call) endsWithStatus() bool { return c.x.GRPC && c.r.ProtoMajor > 1 }
+
 // stream copies the body and returns what the attempt says of its instance.
-// It panics where the body was cut short.
+// It panics where the body was cut short, unless the trailers say so.
 func (c *call) stream(a *attempt, flush bool) balance.Result {
 	buf := copyBuffers.Get().(*[32 << 10]byte)
 	defer copyBuffers.Put(buf)
@@ -143,10 +154,21 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 		case rerr == io.EOF:
 			return result
 		case rerr == nil:
+		case c.endsWithStatus() && c.outOfTime(a):
+			c.x.Aborted = "upstream"
+			a.resp.Trailer = http.Header{"Grpc-Status": {"4"}, "Grpc-Message": {"upstream_timeout: The call took too long."}}
+			return balance.Neutral
 		default:
 			c.cutShort(a)
 		}
 	}
+}
+
+// outOfTime reports whether the attempt ended by the client's deadline or by
+// silence. A reset in their place would be an internal error for the client.
+func (c *call) outOfTime(a *attempt) bool {
+	cause := c.cause(a.ctx)
+	return cause == errClientDeadline || cause == errIdle
 }
 
 // cutShort aborts a response whose body broke off, and tells who it was.

@@ -18,7 +18,8 @@ import (
 
 func TestResponsesThatCannotBePassedOn(t *testing.T) {
 	tests := []struct{ name, answer, result string }{
-		{"row 54: a head of 1 MB", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 1<<20) + "\r\n\r\n", "broken"},
+		{"row 54: a head of 20 MB", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("a", 20<<20) + "\r\n\r\n", "broken"},
+		{"row 54: a head of many lines", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: a\r\n", 4<<20) + "\r\n", "broken"},
 		{"row 54: endless informational responses", strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", 5000), "broken"},
 		{"two different content lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc", "broken"},
 		{"a transfer encoding that is not chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "broken"},

@@ -1,6 +1,8 @@
 package remote
 
 import (
+	"bytes"
+	"compress/gzip"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -44,6 +46,43 @@ func TestGetIsBoundedAndFollowsNoRedirect(t *testing.T) {
 		if _, err := Get(t.Context(), client, server.URL+path); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s gave %v, want %q", path, err, want)
 		}
+	}
+}
+
+// The client inflates what is compressed, and what it reads of that is bounded
+// after it was inflated: 10 GiB of spaces are 10 MiB on the wire.
+func TestRow52AnAnswerThatIsInflatedIsBounded(t *testing.T) {
+	const member = 16 << 20
+	var bomb bytes.Buffer
+	z := gzip.NewWriter(&bomb)
+	if _, err := z.Write(bytes.Repeat([]byte(" "), member)); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan int, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "gzip" {
+			t.Errorf("the client takes %q", r.Header.Get("Accept-Encoding"))
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		n := 0
+		for ; n < 10<<30/member; n++ {
+			if _, err := w.Write(bomb.Bytes()); err != nil {
+				break
+			}
+		}
+		sent <- n
+	}))
+	defer server.Close()
+	client, err := NewClient(time.Minute, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	if _, err := Get(t.Context(), client, server.URL); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a bomb gave %v", err)
+	}
+	if n := <-sent; n == 10<<30/member {
+		t.Error("all of it was taken")
 	}
 }
 

@@ -212,6 +212,10 @@ func (c *Checker) watch(ctx context.Context, t Target) {
 		if ctx.Err() != nil {
 			return
 		}
+		if balance.OwnFault(err) {
+			timer.Reset(spec.Interval) // nothing was learnt
+			continue
+		}
 		if (err == nil) == healthy {
 			streak = 0
 		} else if streak++; healthy && streak >= spec.UnhealthyAfter || !healthy && streak >= spec.HealthyAfter {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,6 +129,10 @@ func TestVerdictChangesAfterEnoughChecksInARow(t *testing.T) {
 		s.set(errors.New("sicker"))
 		await(1)
 		expect("after another failure", [2]string{balance.Unhealthy, "sicker"})
+		lack := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+		s.set(lack)
+		await(3)
+		expect("while this host has no files left", [2]string{balance.Unhealthy, "sicker"})
 		s.set(nil)
 		await(1)
 		if got := status(e); got[0] != balance.Unhealthy {
@@ -133,6 +140,9 @@ func TestVerdictChangesAfterEnoughChecksInARow(t *testing.T) {
 		}
 		await(1)
 		expect("after two passes", wellStatus)
+		s.set(lack)
+		await(5)
+		expect("where no check could be made", wellStatus)
 		stop()
 	})
 }

@@ -2,6 +2,7 @@ package balance
 
 import (
 	"errors"
+	"syscall"
 	"time"
 )
 
@@ -34,7 +35,8 @@ type Result uint8
 // Results of an attempt.
 const (
 	// Neutral says nothing about the instance: the client left or sent a
-	// broken body, or a reused connection was closed before its first byte.
+	// broken body, a reused connection was closed before its first byte, or
+	// this host had nothing left to connect with.
 	Neutral Result = iota
 	// Success: the instance answered, and not with a 5xx.
 	Success
@@ -64,6 +66,18 @@ func (r Result) String() string {
 		return "timed_out"
 	}
 	return "neutral"
+}
+
+// OwnFault reports whether a connection could not be made for want of
+// something of this host's: files, local ports, memory. Another instance is no
+// better then, and none is to blame.
+func OwnFault(err error) bool {
+	for _, lack := range []error{syscall.EMFILE, syscall.ENFILE, syscall.EADDRNOTAVAIL, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, lack) {
+			return true
+		}
+	}
+	return false
 }
 
 // Policy is what a picker does with what it learns. It is immutable and

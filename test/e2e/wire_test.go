@@ -152,11 +152,19 @@ type origin struct {
 
 func startOrigin(t *testing.T) *origin {
 	t.Helper()
+	o := &origin{}
+	o.addr = startScript(t, o.serve)
+	return o
+}
+
+// startScript accepts connections and runs serve on each, then closes it. It
+// returns the address.
+func startScript(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &origin{addr: l.Addr().String()}
 	var running sync.WaitGroup
 	var mu sync.Mutex
 	open := map[net.Conn]bool{}
@@ -170,7 +178,7 @@ func startOrigin(t *testing.T) *origin {
 			open[c] = true
 			mu.Unlock()
 			running.Go(func() {
-				o.serve(c)
+				serve(c)
 				_ = c.Close()
 				mu.Lock()
 				delete(open, c)
@@ -187,7 +195,7 @@ func startOrigin(t *testing.T) *origin {
 		mu.Unlock()
 		running.Wait()
 	})
-	return o
+	return l.Addr().String()
 }
 
 // cutAnswers break off in the middle.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -41,6 +42,9 @@ type GatewayOptions struct {
 	Addr string
 	// Env is added to the environment, as NAME=value.
 	Env []string
+	// OpenFiles is how many files the process may have open; 0 is as many as
+	// the test itself.
+	OpenFiles int
 }
 
 // StartGateway runs bin/sluice serve until the test ends. It is ready when
@@ -61,6 +65,12 @@ func StartGateway(t TB, o GatewayOptions) *Gateway {
 			t.Fatalf("write the gateway's configuration: %v", err)
 		}
 		s.args, s.env = []string{"serve", "-c", g.ConfigFile}, o.Env
+		if o.OpenFiles > 0 {
+			// The limit has to stand before the process begins, which raises
+			// its own as far as it may.
+			s.args = append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(o.OpenFiles), Binary(t, "sluice")}, s.args...)
+			s.binary = "/bin/sh"
+		}
 		path := "/readyz"
 		if o.StartOnly {
 			path = "/livez"
