@@ -167,7 +167,7 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 // outOfTime reports whether the attempt ended by the client's deadline or by
 // silence. A reset in their place would be an internal error for the client.
 func (c *call) outOfTime(a *attempt) bool {
-	cause := c.cause(a.ctx)
+	cause := c.cause(nil)
 	return cause == errClientDeadline || cause == errIdle
 }
 

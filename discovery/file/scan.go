@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluice-gateway/sluice/discovery"
 )
@@ -17,11 +18,25 @@ import (
 // maxBytes bounds one document; etcd takes less.
 const maxBytes = 4 << 20
 
+// settled is how old a file's time must be for it to tell of every later
+// change: systems keep it in steps, of two seconds at most.
+const settled = 2 * time.Second
+
 // content is one readable document.
 type content struct {
 	kind  discovery.Kind
 	name  string
 	value []byte
+	info  fs.FileInfo
+	at    time.Time // when it was read, or a moment before
+}
+
+// still reports whether the file that info is of holds what c does: the same
+// file, of the same size and time, which had not been changed just before it
+// was read.
+func (c content) still(info fs.FileInfo) bool {
+	return c.info != nil && os.SameFile(c.info, info) && c.info.Size() == info.Size() &&
+		c.info.ModTime().Equal(info.ModTime()) && c.at.Sub(info.ModTime()) > settled
 }
 
 // scan is what a directory held at one time, by key ("routes/orders.yaml").
@@ -33,19 +48,20 @@ type scan struct {
 	folders int
 }
 
-// read scans dir. It fails only when dir itself cannot be read.
-func read(dir string) (scan, error) {
+// read scans dir, which held what before says; files that did not change are
+// not read again. It fails only when dir itself cannot be read.
+func read(dir string, before scan) (scan, error) {
 	if _, err := os.ReadDir(dir); err != nil {
 		return scan{}, err
 	}
 	s := scan{contents: map[string]content{}, faults: map[string]error{}}
 	for _, kind := range discovery.Kinds() {
-		s.folder(dir, kind)
+		s.folder(dir, kind, before)
 	}
 	return s, nil
 }
 
-func (s *scan) folder(dir string, kind discovery.Kind) {
+func (s *scan) folder(dir string, kind discovery.Kind, before scan) {
 	entries, err := os.ReadDir(filepath.Join(dir, string(kind)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -66,7 +82,9 @@ func (s *scan) folder(dir string, kind discovery.Kind) {
 			continue
 		}
 		full, key := filepath.Join(dir, string(kind), e.Name()), path.Join(string(kind), e.Name())
-		if info, err := os.Stat(full); err == nil && info.IsDir() {
+		at := time.Now()
+		info, err := os.Stat(full)
+		if err == nil && info.IsDir() {
 			continue
 		}
 		ending := endingOf(e.Name(), endings)
@@ -80,12 +98,19 @@ func (s *scan) folder(dir string, kind discovery.Kind) {
 			continue
 		}
 		taken[name] = key
-		value, err := readFile(full)
+		if old := before.contents[key]; err == nil && old.still(info) {
+			s.contents[key] = old
+			continue
+		}
+		var value []byte
+		if err == nil {
+			value, err = readFile(full, info)
+		}
 		if err != nil {
 			s.faults[key] = err
 			continue
 		}
-		s.contents[key] = content{kind: kind, name: name, value: value}
+		s.contents[key] = content{kind: kind, name: name, value: value, info: info, at: at}
 	}
 }
 
@@ -119,11 +144,7 @@ func ignored(name string) bool {
 }
 
 // readFile reads a regular file of reasonable size: a pipe would block.
-func readFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
+func readFile(name string, info fs.FileInfo) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("is not a regular file")
 	}
@@ -145,7 +166,7 @@ func readFile(name string) ([]byte, error) {
 // Load reads the documents of a directory once. It returns every fault,
 // joined, each with the file it is about.
 func Load(dir string) (*discovery.Documents, error) {
-	s, err := read(dir)
+	s, err := read(dir, scan{})
 	if err != nil {
 		return nil, fmt.Errorf("read documents: %w", err)
 	}

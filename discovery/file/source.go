@@ -86,13 +86,14 @@ type follower struct {
 	*Source
 	sink discovery.Sink
 	pic  picture
+	last scan
 	// told are the faults in the log, by key.
 	told map[string]string
 }
 
 // scan reads the directory and reports what changed since the last time.
 func (f *follower) scan(ctx context.Context, seen time.Time) {
-	found, err := read(f.dir)
+	found, err := read(f.dir, f.last)
 	if err == nil && len(f.pic.missing(found)) > 0 {
 		// The scan may have come between the two renames of an editor.
 		select {
@@ -100,7 +101,7 @@ func (f *follower) scan(ctx context.Context, seen time.Time) {
 			return
 		case <-time.After(quiet):
 		}
-		found, err = read(f.dir)
+		found, err = read(f.dir, f.last)
 	}
 	if err != nil {
 		err = fmt.Errorf("file.path: %w", err)
@@ -108,6 +109,7 @@ func (f *follower) scan(ctx context.Context, seen time.Time) {
 		f.sink.Contact(err)
 		return
 	}
+	f.last = found
 	f.tell(found.faults)
 	f.sink.Contact(nil)
 	if f.pic.take(found) {
