@@ -12,7 +12,7 @@
 //   - A request body that was cut short never looks complete either: the
 //     connection to the instance is closed.
 //   - What the client did wrong never counts against an instance.
-//   - Bodies are streamed through pooled buffers of 32 KiB; at most the first
+//   - Bodies are streamed through pooled buffers of 64 KiB; at most the first
 //     64 KiB of a request body are kept, for a replay.
 //   - Every Pick is given back exactly once, when its response body ended.
 //

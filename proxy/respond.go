@@ -22,8 +22,12 @@ const unsent = 2 << 10
 // lastWords is how long a client may take the status of a call that is over.
 const lastWords = 5 * time.Second
 
-// copyBuffers are the 32 KiB through which every body goes.
-var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// copyBuffers are what every body goes through. Of 16, 32, 64 and 128 KiB the
+// second costs a tenth more processor time than the third for bodies of
+// 100 KiB, the fourth a tenth less; but a client that reads slowly holds one.
+var copyBuffers = sync.Pool{New: func() any { return new(copyBuffer) }}
+
+type copyBuffer [64 << 10]byte
 
 // watched is a reader that gives the deadline a sign of life at every read.
 type watched struct {
@@ -128,7 +132,7 @@ func (c *call) endsWithStatus() bool { return c.x.GRPC && c.r.ProtoMajor > 1 }
 // stream copies the body and returns what the attempt says of its instance.
 // It panics where the body was cut short, unless the trailers say so.
 func (c *call) stream(a *attempt, flush bool) balance.Result {
-	buf := copyBuffers.Get().(*[32 << 10]byte)
+	buf := copyBuffers.Get().(*copyBuffer)
 	defer copyBuffers.Put(buf)
 	result := ofStatus(a.resp)
 	left := a.resp.ContentLength

@@ -134,7 +134,7 @@ func (t *tunnel) watch() (stop func()) {
 // copy moves bytes until src ends, which ends the sending side of dst, or
 // until one of them fails, which ends both.
 func (t *tunnel) copy(dst io.Writer, src io.Reader, side io.Closer) {
-	buf := copyBuffers.Get().(*[32 << 10]byte)
+	buf := copyBuffers.Get().(*copyBuffer)
 	defer copyBuffers.Put(buf)
 	for {
 		n, rerr := src.Read(buf[:])
