@@ -158,7 +158,7 @@ func (c *call) cause(a *attempt) error {
 // to its end in good order: one that nothing watched is known to nobody then,
 // and serves again.
 func (c *call) end(returned bool) {
-	if c.ctx == nil {
+	if c.ctx == nil && c.body == nil {
 		if returned {
 			c.recycle()
 		}
@@ -168,7 +168,9 @@ func (c *call) end(returned bool) {
 	c.informing.Lock()
 	c.answered = true
 	c.informing.Unlock()
-	c.cancel(errOver)
+	if c.cancel != nil {
+		c.cancel(errOver)
+	}
 	c.body.halt()
 	if !c.body.complete() && c.r.ProtoMajor == 1 {
 		// A read may be waiting for the client; the server waits for the read.

@@ -158,7 +158,7 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 		case rerr == io.EOF:
 			return result
 		case rerr == nil:
-		case c.endsWithStatus() && c.outOfTime(a):
+		case c.endsWithStatus() && c.outOfTime():
 			c.x.Aborted = "upstream"
 			a.resp.Trailer = http.Header{"Grpc-Status": {"4"}, "Grpc-Message": {"upstream_timeout: The call took too long."}}
 			return balance.Neutral
@@ -168,9 +168,9 @@ func (c *call) stream(a *attempt, flush bool) balance.Result {
 	}
 }
 
-// outOfTime reports whether the attempt ended by the client's deadline or by
+// outOfTime reports whether the call ended by the client's deadline or by
 // silence. A reset in their place would be an internal error for the client.
-func (c *call) outOfTime(a *attempt) bool {
+func (c *call) outOfTime() bool {
 	cause := c.cause(nil)
 	return cause == errClientDeadline || cause == errIdle
 }
