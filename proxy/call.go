@@ -232,7 +232,7 @@ func (c *call) pick() (balance.Pick, error) {
 // counts for the pick; one with a response is kept until there is a
 // successor, as it is better than nothing.
 func (c *call) another(a *attempt, v verdict) (next balance.Pick, ok bool) {
-	if v.reason == "" || c.retry == 0 || !c.repeatable(a) {
+	if v.reason == "" || c.retry == 0 || !c.repeatable(a, v.stale) {
 		return next, false
 	}
 	if a.resp == nil {
@@ -262,8 +262,9 @@ func (c *call) another(a *attempt, v verdict) (next balance.Pick, ok bool) {
 }
 
 // repeatable reports whether the request of a may be sent again: nothing of
-// it can have arrived, or it may run twice; and its body is still there.
-func (c *call) repeatable(a *attempt) bool {
+// it can have arrived, or it may run twice, or the service takes a stale
+// connection's end for the former; and its body is still there.
+func (c *call) repeatable(a *attempt, stale bool) bool {
 	if c.upgrade || c.r.Context().Err() != nil || c.cause(nil) != nil {
 		return false
 	}
@@ -271,7 +272,7 @@ func (c *call) repeatable(a *attempt) bool {
 		return c.idempotent && c.body.complete() && c.body.replayable()
 	}
 	a.detach()
-	return (c.idempotent || !a.trip.is(tripWrote)) && c.body.replayable()
+	return (c.idempotent || !a.trip.is(tripWrote) || stale && c.svc.Retry.Replay) && c.body.replayable()
 }
 
 // finish ends the call with what its last attempt came to.

@@ -48,8 +48,11 @@ type Trip struct {
 	// call takes informational responses; nil for none.
 	call  *call
 	quick bool
-	room  wire.Room
-	state atomic.Uint32
+	// replay: the request may be sent again over a fresh connection where one
+	// that had been idle ends without an answer.
+	replay bool
+	room   wire.Room
+	state  atomic.Uint32
 }
 
 // How far a trip came.

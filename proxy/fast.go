@@ -65,7 +65,7 @@ func (e *fastEngine) RoundTrip(req *http.Request, trip *Trip) (*http.Response, e
 			return e.other(req, trip)
 		}
 	}
-	resp, err := e.client.RoundTrip(req, trip, idempotent(req))
+	resp, err := e.client.RoundTrip(req, trip, trip.replay)
 	if errors.Is(err, wire.ErrProtocol) {
 		e.http2.Store(req.URL.Host, nil)
 		return e.other(req, trip)

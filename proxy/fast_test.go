@@ -30,6 +30,7 @@ func TestTheStdEngineToo(t *testing.T) {
 		{"a request body that is malformed or aborted", TestD12ClientFaults},
 		{"the client leaves a slow instance", TestAClientThatLeavesEndsTheUpstreamAtOnce},
 		{"a stale connection under GET, PUT and POST", TestD6D7P5KeepAliveRace},
+		{"a replay under POST", TestD6P5ReplayMendsTheKeepAliveRace},
 		{"two lengths, odd encodings, endless heads", TestResponsesThatCannotBePassedOn},
 		{"a length beside chunked", TestChunkedWinsOverContentLength},
 		{"an early response", TestAnEarlyResponseDoesNotWaitForTheBody},

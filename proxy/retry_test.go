@@ -236,6 +236,47 @@ func closing(t *testing.T, hits *atomic.Int64) *hostile {
 // D6, D7 and P5: a connection that had been idle and is found closed costs a
 // GET nothing, costs a POST at most itself, and never speaks against the
 // instance.
+func TestD6P5ReplayMendsTheKeepAliveRace(t *testing.T) {
+	for name, size := range map[string]int{"a small body": 1, "a body that is sent beside the answer": 60 << 10} {
+		t.Run(name, func(t *testing.T) {
+			var hits atomic.Int64
+			up := closing(t, &hits)
+			g := newRig(t, up.addr)
+			g.service.Retry.Replay = true
+			g.serve()
+			for range 40 {
+				resp, _, err := g.do(g.request("POST", "/", strings.NewReader(strings.Repeat("x", size))))
+				if err != nil || resp.StatusCode != 200 {
+					t.Fatalf("got %v, %v", resp, err)
+				}
+			}
+			if hits.Load() != 40 {
+				t.Errorf("%d ran", hits.Load())
+			}
+		})
+	}
+	t.Run("a body too large to keep", func(t *testing.T) {
+		var hits atomic.Int64
+		up := closing(t, &hits)
+		g := newRig(t, up.addr)
+		g.service.Retry.Replay = true
+		g.serve()
+		failed := 0
+		for range 40 {
+			resp, _, err := g.do(g.request("POST", "/", strings.NewReader(strings.Repeat("x", replayLimit+1))))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode == 502 {
+				failed++
+			}
+		}
+		if failed == 0 || hits.Load() != int64(40-failed) {
+			t.Errorf("%d failed, %d ran", failed, hits.Load())
+		}
+	})
+}
+
 func TestD6D7P5KeepAliveRace(t *testing.T) {
 	for _, method := range []string{"GET", "PUT", "POST"} {
 		t.Run(method, func(t *testing.T) {

@@ -162,6 +162,7 @@ func decodeRetry(o *object) *RetrySpec {
 		On:            retryReasons(o),
 		BudgetPercent: o.optionalInteger("budget_percent", 0, 100),
 		PerTryTimeout: o.duration("per_try_timeout", 0),
+		Replay:        o.flag("replay"),
 	}
 }
 

@@ -74,6 +74,7 @@ func retryOf(spec *RetrySpec, def Defaults) RetryPolicy {
 	p.Attempts = or(spec.Attempts, p.Attempts)
 	p.PerTry = time.Duration(spec.PerTryTimeout)
 	p.BudgetPercent = or(spec.BudgetPercent, p.BudgetPercent)
+	p.Replay = spec.Replay
 	if spec.On == nil {
 		return p
 	}

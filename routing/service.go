@@ -48,6 +48,9 @@ type RetryPolicy struct {
 	PerTry time.Duration
 	// BudgetPercent bounds retries to this share of requests.
 	BudgetPercent int
+	// Replay lets what is not idempotent go again over a fresh connection
+	// where a stale one ended without a byte of an answer.
+	Replay bool
 }
 
 // Service is a compiled service in one table: its policy and, by subset, the

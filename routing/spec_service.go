@@ -107,6 +107,9 @@ type RetrySpec struct {
 	// BudgetPercent bounds retries to this share of requests; default 20.
 	BudgetPercent *int     `json:"budget_percent,omitempty"`
 	PerTryTimeout Duration `json:"per_try_timeout,omitempty"`
+	// Replay sends also what is not idempotent again, once, where a connection
+	// that had been idle was closed before a byte of an answer came.
+	Replay bool `json:"replay,omitempty"`
 }
 
 // HedgeSpec sends a second attempt when the first has not answered After;
