@@ -26,9 +26,7 @@ func closing(t *testing.T, hits *atomic.Int64) *hostile {
 	})
 }
 
-// D6, D7 and P5: a connection that had been idle and is found closed costs a
-// GET nothing, costs a POST at most itself, and never speaks against the
-// instance.
+// With replay a POST costs nothing either, as long as its body is kept.
 func TestD6P5ReplayMendsTheKeepAliveRace(t *testing.T) {
 	for name, size := range map[string]int{"a small body": 1, "a body that is sent beside the answer": 60 << 10} {
 		t.Run(name, func(t *testing.T) {
@@ -70,6 +68,9 @@ func TestD6P5ReplayMendsTheKeepAliveRace(t *testing.T) {
 	})
 }
 
+// D6, D7 and P5: a connection that had been idle and is found closed costs a
+// GET nothing, costs a POST at most itself, and never speaks against the
+// instance.
 func TestD6D7P5KeepAliveRace(t *testing.T) {
 	for _, method := range []string{"GET", "PUT", "POST"} {
 		t.Run(method, func(t *testing.T) {
