@@ -165,7 +165,7 @@ func TestRow40RapidResetOverHTTP3RunsNoMoreThanTheLimit(t *testing.T) {
 	g := start(t, setup{http3: true, server: func(c *ServerConfig) { c.MaxStreams = limit }})
 	var running, most, begun atomic.Int64
 	release := make(chan struct{})
-	g.upstream.answer = func(http.ResponseWriter, *http.Request, *routing.Exchange) *routing.Refusal {
+	g.upstream.answers(func(http.ResponseWriter, *http.Request, *routing.Exchange) *routing.Refusal {
 		begun.Add(1)
 		n := running.Add(1)
 		defer running.Add(-1)
@@ -173,7 +173,7 @@ func TestRow40RapidResetOverHTTP3RunsNoMoreThanTheLimit(t *testing.T) {
 		}
 		<-release // one that does not notice that nobody waits
 		return &routing.Refusal{Code: routing.CodeClientClosed}
-	}
+	})
 	conn := g.quicDial(nil)
 	for range resets {
 		str, err := conn.OpenStream()
@@ -286,10 +286,10 @@ func TestRow42And43WhatOneHTTP3ConnectionMayHoldIsBounded(t *testing.T) {
 	g := start(t, setup{http3: true, server: func(c *ServerConfig) { c.MaxStreams = 5 }})
 	hold := make(chan struct{})
 	defer close(hold)
-	g.upstream.answer = func(http.ResponseWriter, *http.Request, *routing.Exchange) *routing.Refusal {
+	g.upstream.answers(func(http.ResponseWriter, *http.Request, *routing.Exchange) *routing.Refusal {
 		<-hold
 		return nil
-	}
+	})
 	conn := g.quicDial(nil)
 	var streams, unis int
 	for ; streams < 100; streams++ {

@@ -23,14 +23,14 @@ import (
 func TestRow91D1AResponseCutShortOverHTTP3IsReset(t *testing.T) {
 	g := start(t, setup{http3: true})
 	for _, flushed := range []bool{true, false} {
-		g.upstream.answer = func(w http.ResponseWriter, _ *http.Request, x *routing.Exchange) *routing.Refusal {
+		g.upstream.answers(func(w http.ResponseWriter, _ *http.Request, x *routing.Exchange) *routing.Refusal {
 			_, _ = io.WriteString(w, "half")
 			if flushed {
 				_ = http.NewResponseController(w).Flush()
 			}
 			x.Aborted = "upstream"
 			panic(http.ErrAbortHandler)
-		}
+		})
 		got, err := g.quicClient().do("GET", "/", nil)
 		var reset *http3.Error
 		if !errors.As(err, &reset) || reset.ErrorCode != http3.ErrCodeInternalError {
@@ -42,7 +42,7 @@ func TestRow91D1AResponseCutShortOverHTTP3IsReset(t *testing.T) {
 
 func TestAPanicOverHTTP3IsAnswered(t *testing.T) {
 	g := start(t, setup{http3: true})
-	g.upstream.answer = func(http.ResponseWriter, *http.Request, *routing.Exchange) *routing.Refusal { panic("a bug") }
+	g.upstream.answers(func(http.ResponseWriter, *http.Request, *routing.Exchange) *routing.Refusal { panic("a bug") })
 	c := g.quicClient()
 	wantRefusal(t, c.get("/"), 500, CodeInternal)
 	wantRefusal(t, c.get("/"), 500, CodeInternal)
@@ -52,13 +52,13 @@ func TestAPanicOverHTTP3IsAnswered(t *testing.T) {
 func TestABodyThatIsResetOverHTTP3IsTheClients(t *testing.T) {
 	g := start(t, setup{http3: true})
 	begun, ended := make(chan struct{}), make(chan error, 1)
-	g.upstream.answer = func(_ http.ResponseWriter, r *http.Request, _ *routing.Exchange) *routing.Refusal {
+	g.upstream.answers(func(_ http.ResponseWriter, r *http.Request, _ *routing.Exchange) *routing.Refusal {
 		close(begun)
 		_, err := io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 		ended <- err
 		return &routing.Refusal{Code: routing.CodeClientClosed, Cause: err}
-	}
+	})
 	str, err := g.quicDial(nil).OpenStream()
 	if err != nil {
 		t.Fatal(err)
@@ -136,14 +136,14 @@ func TestManyQUICHandshakesHaveToProveTheirAddress(t *testing.T) {
 func TestD8DrainingSendsGoAwayOnHTTP3AndWaitsForRequests(t *testing.T) {
 	g := start(t, setup{http3: true})
 	begun, finish := make(chan struct{}), make(chan struct{})
-	g.upstream.answer = func(w http.ResponseWriter, r *http.Request, _ *routing.Exchange) *routing.Refusal {
+	g.upstream.answers(func(w http.ResponseWriter, r *http.Request, _ *routing.Exchange) *routing.Refusal {
 		if r.URL.Path == "/slow" {
 			close(begun)
 			<-finish
 		}
 		_, _ = io.WriteString(w, "ok")
 		return nil
-	}
+	})
 	c := g.quicClient()
 	slow := make(chan error, 1)
 	go func() {
@@ -180,12 +180,12 @@ func TestD8DrainingSendsGoAwayOnHTTP3AndWaitsForRequests(t *testing.T) {
 func TestAnHTTP3ShutdownEndsAtItsDeadline(t *testing.T) {
 	g := start(t, setup{http3: true})
 	begun, ended := make(chan struct{}), make(chan struct{})
-	g.upstream.answer = func(_ http.ResponseWriter, r *http.Request, _ *routing.Exchange) *routing.Refusal {
+	g.upstream.answers(func(_ http.ResponseWriter, r *http.Request, _ *routing.Exchange) *routing.Refusal {
 		close(begun)
 		<-r.Context().Done()
 		close(ended)
 		return &routing.Refusal{Code: routing.CodeClientClosed}
-	}
+	})
 	c := g.quicClient()
 	failed := make(chan error, 1)
 	go func() {

@@ -140,7 +140,8 @@ func TestAltSvcIsSaidOverTLSAndTCPAlone(t *testing.T) {
 		w.Header().Set("Alt-Svc", `h3=":1"`) // an instance's own
 		return nil
 	}
-	g.upstream.answer, plain.upstream.answer = other, other
+	g.upstream.answers(other)
+	plain.upstream.answers(other)
 	overTCP := func(h2 bool) string {
 		t.Helper()
 		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: h2}
@@ -228,7 +229,7 @@ func TestHTTP3SharesCertificatesAndTheirReload(t *testing.T) {
 
 func TestWhatHTTP3CarriesBesideABody(t *testing.T) {
 	g := start(t, setup{http3: true})
-	g.upstream.answer = func(w http.ResponseWriter, r *http.Request, x *routing.Exchange) *routing.Refusal {
+	g.upstream.answers(func(w http.ResponseWriter, r *http.Request, x *routing.Exchange) *routing.Refusal {
 		switch r.URL.Path {
 		case "/hints":
 			w.Header().Set("Link", "</a.css>; rel=preload")
@@ -257,7 +258,7 @@ func TestWhatHTTP3CarriesBesideABody(t *testing.T) {
 			_, _ = io.WriteString(w, "ok")
 		}
 		return nil
-	}
+	})
 	c := g.quicClient()
 	t.Run("gRPC and its trailers", func(t *testing.T) {
 		got, err := c.do("POST", "/grpc", strings.NewReader("\x00\x00\x00\x00\x01m"), "Content-Type: application/grpc", "Te: trailers")
@@ -326,13 +327,13 @@ func TestWhatHTTP3CarriesBesideABody(t *testing.T) {
 func TestHTTP3StreamsAsItComes(t *testing.T) {
 	g := start(t, setup{http3: true})
 	more := make(chan struct{})
-	g.upstream.answer = func(w http.ResponseWriter, _ *http.Request, _ *routing.Exchange) *routing.Refusal {
+	g.upstream.answers(func(w http.ResponseWriter, _ *http.Request, _ *routing.Exchange) *routing.Refusal {
 		_, _ = io.WriteString(w, "one\n")
 		_ = http.NewResponseController(w).Flush()
 		<-more
 		_, _ = io.WriteString(w, "two\n")
 		return nil
-	}
+	})
 	req, _ := http.NewRequestWithContext(t.Context(), "GET", "https://"+g.addr+"/", nil)
 	resp, err := g.quicClient().RoundTrip(req)
 	if err != nil {

@@ -67,9 +67,20 @@ type upstream struct {
 	answer func(w http.ResponseWriter, r *http.Request, x *routing.Exchange) *routing.Refusal
 }
 
+// answers sets answer for requests that come over UDP: what passes there is
+// no order between goroutines that the race detector knows, as with TCP.
+func (u *upstream) answers(f func(w http.ResponseWriter, r *http.Request, x *routing.Exchange) *routing.Refusal) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.answer = f
+}
+
 func (u *upstream) Forward(w http.ResponseWriter, r *http.Request, x *routing.Exchange) *routing.Refusal {
-	if u.answer != nil {
-		return u.answer(w, r, x)
+	u.mu.Lock()
+	answer := u.answer
+	u.mu.Unlock()
+	if answer != nil {
+		return answer(w, r, x)
 	}
 	target, err := x.Match.Target()
 	if err != nil {
