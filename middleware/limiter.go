@@ -134,6 +134,8 @@ type limitedListener struct {
 	net.Listener
 	limiter *limiter
 	secure  bool
+	// headTimeout is ServerConfig.ReadHeaderTimeout.
+	headTimeout time.Duration
 	// proxied is nil where no PROXY header is read.
 	proxied *proxyProtocol
 }
@@ -157,6 +159,9 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			continue
 		}
 		conn := &limitedConn{TCPConn: tcp, seat: seat}
+		if !l.secure { // a handshake begins once
+			conn.anew = l.headTimeout
+		}
 		if l.proxied != nil && contains(l.limiter.trusted, addr) {
 			return l.proxied.conn(conn, l.secure), nil
 		}
@@ -177,9 +182,27 @@ func turnAway(c *net.TCPConn, secure bool) {
 
 // limitedConn gives its place back when it is closed. It embeds the concrete
 // type, so that net/http still finds what it copies with in the kernel.
+//
+// The time for the first head begins anew with its first bytes. net/http
+// counts it from the connection's start, and reads 14 bytes by themselves to
+// see whether they are HTTP/2's: where a client had kept a connection spare
+// and that time passed just then, "GET /a HTTP/1." was all of the request, and
+// answered 400.
 type limitedConn struct {
 	*net.TCPConn
 	seat *seat
+	anew time.Duration // 0: not, or not any more
+}
+
+func (c *limitedConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if c.anew > 0 && n > 0 {
+		if serr := c.SetReadDeadline(time.Now().Add(c.anew)); err == nil {
+			err = serr
+		}
+		c.anew = 0
+	}
+	return n, err
 }
 
 func (c *limitedConn) Close() error {

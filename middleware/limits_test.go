@@ -1,11 +1,13 @@
 package middleware
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -107,6 +109,69 @@ func TestRow47SilentConnectionsAreClosed(t *testing.T) {
 		if _, err := io.Copy(io.Discard, w.r); err != nil && strings.Contains(err.Error(), "timeout") {
 			t.Errorf("after %q the connection is still open", first)
 		}
+	}
+}
+
+// A client that had kept a connection spare used it just as the time for its
+// first head passed: 14 bytes of the request were read, the rest was not, and
+// net/http answered 400.
+func TestARequestThatComesAsTheTimeForTheFirstHeadPassesIsServed(t *testing.T) {
+	const passes = 500 * time.Millisecond
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := &limitedListener{Listener: ln, limiter: newLimiter(4, 4, nil), headTimeout: time.Hour}
+	defer limited.Close()
+	pair := func() (client, server net.Conn) {
+		client, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if server, err = limited.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			client.Close()
+			server.Close()
+		})
+		return client, server
+	}
+	read := func(c net.Conn) (string, error) {
+		b := make([]byte, 14)
+		n, err := c.Read(b)
+		return string(b[:n]), err
+	}
+	client, server := pair()
+	_, silent := pair()
+	if _, err := io.WriteString(client, "GET /a HTTP/1.1\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(passes)
+	if err := errors.Join(server.SetReadDeadline(deadline), silent.SetReadDeadline(deadline)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(server); got != "GET /a HTTP/1." || err != nil {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	if _, err := read(silent); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("a silent client gave %v", err)
+	}
+	if got, err := read(server); got != "1\r\n" || err != nil {
+		t.Errorf("then %q, %v", got, err)
+	}
+	// It begins anew once, so that no client draws its head out for ever.
+	if _, err := io.WriteString(client, "Host"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.SetReadDeadline(time.Now().Add(passes)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(server); got != "Host" || err != nil {
+		t.Errorf("then %q, %v", got, err)
+	}
+	if _, err := read(server); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("after that %v", err)
 	}
 }
 

@@ -64,7 +64,7 @@ func (c *proxiedConn) Read(p []byte) (int, error) {
 		}
 		c.r = nil
 	}
-	return c.TCPConn.Read(p)
+	return c.limitedConn.Read(p)
 }
 
 // WriteTo keeps that of the TCP connection from passing by what was read with

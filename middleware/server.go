@@ -20,7 +20,8 @@ import (
 type ServerConfig struct {
 	TLS TLSConfig
 	// ReadHeaderTimeout bounds a TLS handshake and, apart from it, the time a
-	// client may take to send a request's head.
+	// client may take to send a request's head. A new connection without TLS
+	// may be silent for as long before.
 	ReadHeaderTimeout time.Duration
 	// IdleTimeout is how long a connection is kept without a request.
 	IdleTimeout time.Duration
@@ -163,7 +164,7 @@ func (s *Server) Listen(ctx context.Context, address string, secure bool) (net.L
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
-	limited := &limitedListener{Listener: ln, limiter: s.limiter, secure: secure, proxied: s.proxied}
+	limited := &limitedListener{Listener: ln, limiter: s.limiter, secure: secure, headTimeout: s.http.ReadHeaderTimeout, proxied: s.proxied}
 	if secure {
 		return tls.NewListener(limited, s.keys.listenerConfig()), nil
 	}
