@@ -59,6 +59,7 @@ func (c *call) attempt(pick balance.Pick, own bool) *attempt {
 		a = new(attempt)
 	}
 	a.pick, a.service, a.obs = pick, c.svc.Name, c.f.obs
+	a.trip.fresh = c.fresh
 	a.trip.replay = c.idempotent || c.svc.Retry.Replay && !c.upgrade
 	switch {
 	case own || c.svc.Retry.PerTry > 0 && !c.upgrade:

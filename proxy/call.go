@@ -48,6 +48,8 @@ type call struct {
 
 	query balance.Query
 	retry int // further attempts left
+	// fresh: a kept connection was stale, and others may be.
+	fresh bool
 	first attempt
 
 	informing sync.Mutex
@@ -142,15 +144,20 @@ func (c *call) watch() context.Context {
 }
 
 // cause is why a, or where that is nil the call, had to end; nil if it did not.
+// An instance that was told the caller's deadline ends the call when it passes,
+// perhaps a moment before the timer here: that is no fault of the instance.
 func (c *call) cause(a *attempt) error {
 	ctx := c.ctx
 	if a != nil && a.ctx != nil {
 		ctx = a.ctx
 	}
-	if ctx == nil {
-		return nil
+	if ctx != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	return context.Cause(ctx)
+	if c.deadline.callerOver() {
+		return errClientDeadline
+	}
+	return nil
 }
 
 // end gives everything back; nothing of the call lives on after it but the
@@ -256,6 +263,7 @@ func (c *call) another(a *attempt, v verdict) (next balance.Pick, ok bool) {
 		return next, false
 	}
 	a.finish(v.result)
+	c.fresh = c.fresh || v.stale
 	c.retry--
 	c.f.obs.Retry(c.svc.Name, v.reason)
 	return next, true

@@ -95,6 +95,14 @@ func (d *deadline) left() (left time.Duration, ok bool) {
 // touch records a sign of life.
 func (d *deadline) touch() { d.last.Store(int64(time.Since(d.base))) }
 
+// callerOver reports whether what the caller allowed has passed, also where
+// the timer is late.
+func (d *deadline) callerOver() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.caller.IsZero() && !time.Now().Before(d.caller)
+}
+
 // stop ends the deadline; when it returns, nothing fires any more.
 func (d *deadline) stop() {
 	d.mu.Lock()

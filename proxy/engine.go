@@ -51,6 +51,7 @@ type Trip struct {
 	// replay: the request may be sent again over a fresh connection where one
 	// that had been idle ends without an answer.
 	replay bool
+	fresh  bool
 	room   wire.Room
 	state  atomic.Uint32
 }
@@ -101,6 +102,9 @@ func (t *Trip) Quick() bool { return t.quick }
 // Watch returns the context that bounds a quick round trip. It is for the
 // goroutine of the request.
 func (t *Trip) Watch() context.Context { return t.call.watch() }
+
+// Fresh asks for a connection that has not served yet.
+func (t *Trip) Fresh() bool { return t.fresh }
 
 // Room is the memory of the exchange.
 func (t *Trip) Room() *wire.Room { return &t.room }

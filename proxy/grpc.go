@@ -42,7 +42,8 @@ func grpcTimeout(h http.Header) (d time.Duration, ok bool) {
 }
 
 // grpcTimeoutText writes d for grpc-timeout: at most eight digits, in the
-// finest unit that has room. What is over already is the shortest there is.
+// finest unit that has room, rounded up: the instance must not be out of time
+// before the gateway is. What is over already is the shortest there is.
 func grpcTimeoutText(d time.Duration) string {
 	const most = 99_999_999
 	n, i := max(int64(d), 1), 0
@@ -51,7 +52,8 @@ func grpcTimeoutText(d time.Duration) string {
 		next   int64 // how many make one of the next unit
 	}{{'n', 1000}, {'u', 1000}, {'m', 1000}, {'S', 60}, {'M', 60}, {'H', 0}}
 	for n > most {
-		n /= units[i].next
+		up := min(n%units[i].next, 1)
+		n = n/units[i].next + up
 		i++
 	}
 	return strconv.FormatInt(n, 10) + string(units[i].letter)

@@ -267,6 +267,27 @@ func TestGRPCDeadlinesAndCancellation(t *testing.T) {
 			}
 		})
 	}
+	t.Run("an instance that ends a call at its deadline is not blamed", func(t *testing.T) {
+		conn, g := talk(t, script{onUnary: func(ctx context.Context, _ string) (string, error) {
+			_ = grpc.SendHeader(ctx, nil)
+			<-ctx.Done()
+			return "", ctx.Err()
+		}}, func(g *rig) {
+			g.edge = func(_ *http.Request, x *routing.Exchange) { x.Start = x.Start.Add(-time.Hour + 30*time.Millisecond) }
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		for range 10 {
+			if _, err := call1(ctx, conn, ""); status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("got %v", err)
+			}
+			g.exchange()
+		}
+		// Whichever of the two is first.
+		if g.obs.of("neutral")+g.obs.of("success") != 10 {
+			t.Errorf("results %v", g.obs.n)
+		}
+	})
 	t.Run("an instance that is gone is unavailable", func(t *testing.T) {
 		conn, _ := talk(t, script{}, func(g *rig) { g.instances(refused(t)) })
 		if _, err := call1(t.Context(), conn, ""); status.Code(err) != codes.Unavailable {
@@ -298,7 +319,7 @@ func TestAnInstanceIsLeftWhatRemainsOfTheClientsDeadline(t *testing.T) {
 func TestGRPCTimeoutsAreWrittenAsTheyAreRead(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		-time.Second: "1n", 0: "1n", 7: "7n", 99_999_999: "99999999n", 100_000_000: "100000u",
-		2*time.Second + 1: "2000000u", time.Hour: "3600000m", 30 * time.Hour: "108000S", 1<<63 - 1: "2562047H",
+		2*time.Second + 1: "2000001u", time.Hour: "3600000m", 30 * time.Hour: "108000S", 1<<63 - 1: "2562048H",
 	} {
 		if got := grpcTimeoutText(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)

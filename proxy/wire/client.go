@@ -41,6 +41,8 @@ type Trace interface {
 	Wrote()
 	// Answered: the first byte of an answer came.
 	Answered()
+	// Fresh: no kept connection will do.
+	Fresh() bool
 	// Quick: the request's context does not bound the exchange. Before
 	// anything waits for long, Watch is asked for the one that does.
 	Quick() bool
@@ -105,7 +107,7 @@ func (c *Client) RoundTrip(req *http.Request, trace Trace, replay bool) (*http.R
 		return nil, err
 	}
 	defer out.free()
-	resp, err, stale := c.try(req, out, trace, true, replay)
+	resp, err, stale := c.try(req, out, trace, !trace.Fresh(), replay)
 	if stale {
 		resp, err, _ = c.try(req, out, trace, false, false)
 	}

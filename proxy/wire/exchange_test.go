@@ -372,6 +372,7 @@ func (*silentTrace) Connected(bool)                  {}
 func (*silentTrace) Wrote()                          {}
 func (*silentTrace) Answered()                       {}
 func (*silentTrace) Informed(int, http.Header) error { return nil }
+func (*silentTrace) Fresh() bool                     { return false }
 func (s *silentTrace) Quick() bool                   { return s.ctx != nil }
 func (s *silentTrace) Watch() context.Context        { return s.ctx }
 func (s *silentTrace) Room() *Room                   { return s.room }

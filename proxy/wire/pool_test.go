@@ -117,3 +117,22 @@ func TestABodyThatEndedLeavesTheConnectionAlone(t *testing.T) {
 	}
 	second.Body.Close()
 }
+
+func TestAFreshConnectionIsHadWhereOneIsAskedFor(t *testing.T) {
+	at := peer(t, answers(ok))
+	c := newClient(t, nil)
+	for _, tt := range []struct {
+		fresh bool
+		want  string
+	}{{false, "fresh"}, {false, "reused"}, {true, "fresh"}, {false, "reused"}} {
+		n := &note{fresh: tt.fresh}
+		resp, err := c.RoundTrip(newRequest(t, t.Context(), "GET", at, ""), n, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || n.steps[1] != tt.want {
+			t.Errorf("went %q, %v; want %s", n, err, tt.want)
+		}
+		resp.Body.Close()
+	}
+}

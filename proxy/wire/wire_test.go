@@ -25,6 +25,7 @@ type note struct {
 	inform error
 	// quick is what Watch returns; nil for an exchange that is none.
 	quick   context.Context
+	fresh   bool
 	watched int
 	onWatch func()
 	room    *Room
@@ -34,6 +35,7 @@ func (n *note) Asked() { n.steps = append(n.steps, "asked") }
 func (n *note) Connected(reused bool) {
 	n.steps = append(n.steps, map[bool]string{false: "fresh", true: "reused"}[reused])
 }
+func (n *note) Fresh() bool { return n.fresh }
 func (n *note) Quick() bool { return n.quick != nil }
 func (n *note) Watch() context.Context {
 	n.watched++
