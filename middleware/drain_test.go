@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/routing"
+	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 func TestD8DrainingAsksClientsToGo(t *testing.T) {
@@ -67,41 +68,26 @@ func TestP11NothingIsLostInAShutdownUnderLoad(t *testing.T) {
 	g, other := start(t, setup{}), start(t, setup{})
 	var mu sync.RWMutex // held for reading by a request, so that a change of target waits for it
 	target := g.addr
-	var sent, failed, closed atomic.Int64
-	stop := make(chan struct{})
+	var closed atomic.Int64
 	tr := &http.Transport{MaxIdleConnsPerHost: 16}
 	defer tr.CloseIdleConnections()
-	send := func() {
+	clients := testenv.StartClients(t, 8, func() error {
 		mu.RLock()
 		defer mu.RUnlock()
 		req, _ := http.NewRequest("POST", "http://"+target+"/", strings.NewReader("body"))
 		req.GetBody = nil // nothing that net/http could quietly send again
-		sent.Add(1)
 		resp, err := tr.RoundTrip(req)
 		if err != nil {
-			failed.Add(1)
-			return
+			return err
 		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		_ = resp.Body.Close()
+		defer resp.Body.Close()
 		if resp.Close {
 			closed.Add(1)
 		}
-	}
-	var clients sync.WaitGroup
-	for range 8 {
-		clients.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					send()
-				}
-			}
-		})
-	}
-	eventually(t, "the load runs", func() bool { return sent.Load() > 200 })
+		_, err = io.Copy(io.Discard, resp.Body)
+		return err
+	})
+	clients.Await(200)
 	g.engine.Drain()
 	eventually(t, "the clients are told to go", func() bool { return closed.Load() > 200 })
 	mu.Lock()
@@ -110,13 +96,8 @@ func TestP11NothingIsLostInAShutdownUnderLoad(t *testing.T) {
 	if err := g.server.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	before := sent.Load()
-	eventually(t, "the load goes on elsewhere", func() bool { return sent.Load() > before+100 })
-	close(stop)
-	clients.Wait()
-	if n := failed.Load(); n != 0 {
-		t.Errorf("%d of %d requests failed", n, sent.Load())
-	}
+	clients.Await(100)
+	clients.Stop()
 }
 
 func TestShutdownGivesRequestsUntilTheDeadline(t *testing.T) {

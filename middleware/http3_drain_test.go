@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +17,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/sluice-gateway/sluice/routing"
+	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 // Row 91 and D1: a response that the instance cut short is reset, never ended.
@@ -215,46 +216,27 @@ func TestP11NothingIsLostInAShutdownUnderHTTP3Load(t *testing.T) {
 			return quic.DialAddr(ctx, *target.Load(), tc, qc)
 		}}
 	defer tr.Close()
-	var sent, failed atomic.Int64
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	for range 8 {
-		clients.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				req, _ := http.NewRequest("POST", "https://one.test/", strings.NewReader("body"))
-				sent.Add(1)
-				resp, err := tr.RoundTrip(req)
-				if err != nil {
-					t.Log(err)
-					failed.Add(1)
-					continue
-				}
-				if body, err := io.ReadAll(resp.Body); err != nil || string(body) != "ok" {
-					t.Log(err)
-					failed.Add(1)
-				}
-				_ = resp.Body.Close()
-			}
-		})
-	}
-	eventually(t, "the load runs", func() bool { return sent.Load() > 200 })
+	clients := testenv.StartClients(t, 8, func() error {
+		req, _ := http.NewRequest("POST", "https://one.test/", strings.NewReader("body"))
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err == nil && string(body) != "ok" {
+			err = fmt.Errorf("the answer is %q", body)
+		}
+		return err
+	})
+	clients.Await(200)
 	g.engine.Drain()
 	target.Store(&other.addr)
 	if err := g.server.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	before := sent.Load()
-	eventually(t, "the load goes on elsewhere", func() bool { return sent.Load() > before+100 })
-	close(stop)
-	clients.Wait()
-	if n := failed.Load(); n != 0 {
-		t.Errorf("%d of %d requests failed", n, sent.Load())
-	}
+	clients.Await(100)
+	clients.Stop()
 }
 
 func TestHTTP3TunnelsNothing(t *testing.T) {

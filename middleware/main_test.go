@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-gateway/sluice/discovery"
 	"github.com/sluice-gateway/sluice/routing"
 	"github.com/sluice-gateway/sluice/routing/balance"
+	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -308,13 +309,7 @@ func wantRefusal(t testing.TB, got reply, status int, code routing.Code) {
 // eventually waits for a condition that needs no clock of its own.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	testenv.Eventually(t, 10*time.Second, what, ok)
 }
 
 // newRequest makes a request and a recorder for tests without a server.

@@ -311,10 +311,11 @@ func TestHedge(t *testing.T) {
 	})
 	t.Run("a second attempt that fails leaves the first", func(t *testing.T) {
 		g := setup(t, refused(t))
-		stop := time.Now().Add(10 * time.Second)
+		hedged := g.obs.once("retry hedge")
 		go func() {
-			for g.obs.of("retry hedge") == 0 && time.Now().Before(stop) {
-				time.Sleep(time.Millisecond)
+			select {
+			case <-hedged:
+			case <-t.Context().Done():
 			}
 			close(release)
 		}()

@@ -21,6 +21,7 @@ import (
 	"github.com/sluice-gateway/sluice/discovery"
 	"github.com/sluice-gateway/sluice/routing"
 	"github.com/sluice-gateway/sluice/routing/balance"
+	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 func TestMain(m *testing.M) {
@@ -53,7 +54,7 @@ var engineOfRigs = routing.EngineFast
 // serve, after the test has set what it wants.
 func newRig(t testing.TB, addresses ...string) *rig {
 	t.Helper()
-	obs := &counts{n: map[string]int{}}
+	obs := &counts{n: map[string]int{}, first: map[string]chan struct{}{}}
 	f, err := New(Config{}, slog.New(slog.DiscardHandler), obs)
 	if err != nil {
 		t.Fatal(err)
@@ -206,14 +207,28 @@ func (g *rig) raw(s string) (net.Conn, *bufio.Reader) {
 
 // counts is an Observer for tests.
 type counts struct {
-	mu sync.Mutex
-	n  map[string]int
+	mu    sync.Mutex
+	n     map[string]int
+	first map[string]chan struct{} // closed at the first of its kind
+}
+
+// once is closed when the first k is counted; ask before it can be.
+func (c *counts) once(k string) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := make(chan struct{})
+	c.first[k] = ch
+	return ch
 }
 
 func (c *counts) add(k string, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.n[k] += n
+	if ch := c.first[k]; ch != nil {
+		close(ch)
+		delete(c.first, k)
+	}
 }
 func (c *counts) UpstreamResult(_, result string) { c.add(result, 1) }
 func (c *counts) Retry(_, reason string)          { c.add("retry "+reason, 1) }
@@ -327,10 +342,5 @@ func refused(t testing.TB) string {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("never happened: %s", what)
+	testenv.Eventually(t, 10*time.Second, what, ok)
 }

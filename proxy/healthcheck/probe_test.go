@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 // ask runs one check of t.
@@ -229,11 +231,7 @@ func TestARealInstanceGoesDownAndComesBack(t *testing.T) {
 	c.Update([]Target{{Endpoint: e, Spec: Spec{Interval: 5 * time.Millisecond, UnhealthyAfter: 2}}})
 	until := func(want [2]string) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); status(e) != want; time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("still %v, want %v", status(e), want)
-			}
-		}
+		testenv.Eventually(t, 10*time.Second, strings.Join(want[:], ": "), func() bool { return status(e) == want })
 	}
 	down.Store(true)
 	until([2]string{"unhealthy", "GET /: status 500"})

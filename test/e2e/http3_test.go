@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -214,34 +213,19 @@ func TestP11TheGatewayEndsUnderHTTP3Load(t *testing.T) {
 	}
 	var target atomic.Pointer[string]
 	target.Store(&addr)
-	var sent, failed atomic.Int64
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
 	tr := overHTTP3(t, &target)
-	for range 4 {
-		clients.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				sent.Add(1)
-				if a, _, err := fetch(t, tr, "GET", "/orders/slow?ms=5", nil); err != nil || a.Status != 200 {
-					failed.Add(1)
-					t.Logf("%d, error %v", a.Status, err)
-				}
-			}
-		})
-	}
-	testenv.Eventually(t, wait, "the load runs", func() bool { return sent.Load() > 100 })
+	clients := testenv.StartClients(t, 4, func() error {
+		a, _, err := fetch(t, tr, "GET", "/orders/slow?ms=5", nil)
+		if err == nil && a.Status != 200 {
+			err = fmt.Errorf("status %d", a.Status)
+		}
+		return err
+	})
+	clients.Await(100)
 	target.Store(&nextAddr)
 	s.gateway.Stop()
-	before := sent.Load()
-	testenv.Eventually(t, wait, "the load goes on elsewhere", func() bool { return sent.Load() > before+50 })
-	close(stop)
-	clients.Wait()
-	equal(t, "failed requests", failed.Load(), int64(0))
+	clients.Await(50)
+	clients.Stop()
 	if !strings.Contains(s.gateway.Log(), `"msg":"left"`) || strings.Contains(s.gateway.Log(), "requests were cut off") {
 		t.Error("it did not leave in order")
 	}

@@ -55,12 +55,32 @@ func limited(path, plugin string) string {
 	return `{"path":"` + path + `","respond":{"status":200}` + plugin + `}`
 }
 
+// loads are one load on each gateway.
+type loads []*load.Load
+
+// stop ends them and returns what became of all requests.
+func (ls loads) stop() (all []load.Sample) {
+	for _, l := range ls {
+		all = append(all, l.Stop()...)
+	}
+	return all
+}
+
+// await waits until as many more requests went to each gateway and came to
+// their end.
+func (ls loads) await(t *testing.T, more int) {
+	t.Helper()
+	for _, l := range ls {
+		before := l.Sent()
+		testenv.Eventually(t, 60*time.Second, "more requests are answered", func() bool { return l.Sent() >= before+more })
+	}
+}
+
 // load sends rate requests a second for path to each gateway. A sample's tag
 // is the policy that it was decided by.
-func (s *limitSite) load(rate int, path string) (stop func() []load.Sample) {
-	var loads []*load.Load
+func (s *limitSite) load(rate int, path string) (ls loads) {
 	for _, g := range s.gateways {
-		loads = append(loads, load.Start(load.Config{
+		ls = append(ls, load.Start(load.Config{
 			Rate: rate,
 			Request: func(ctx context.Context, _ int) (*http.Request, error) {
 				return http.NewRequestWithContext(ctx, http.MethodGet, g.URL()+path, nil)
@@ -68,12 +88,7 @@ func (s *limitSite) load(rate int, path string) (stop func() []load.Sample) {
 			Tag: func(_ int, h http.Header, _ []byte) string { return h.Get("RateLimit-Policy") },
 		}))
 	}
-	return func() (all []load.Sample) {
-		for _, l := range loads {
-			all = append(all, l.Stop()...)
-		}
-		return all
-	}
+	return ls
 }
 
 // tally counts samples by status; one without an answer fails the test.
@@ -108,9 +123,9 @@ func TestR6TwoGatewaysTogetherAdmitTheLimit(t *testing.T) {
 			s.put(map[string]string{"/sluice/routes/" + algorithm: limited(path,
 				`{"limits":[{"requests":100,"per":"second"}],"store":"redis","algorithm":"`+algorithm+`"}`)})
 			begin := time.Now()
-			stop := s.load(100, path) // twice the limit in all
-			<-time.After(5200 * time.Millisecond)
-			samples := stop()
+			load100 := s.load(100, path) // twice the limit in all
+			load100.await(t, 520)
+			samples := load100.stop()
 			end := begin
 			for _, sample := range samples {
 				if sample.Start.After(end) {
@@ -162,7 +177,7 @@ func TestLimitsChangeUnderLoadWithoutALeak(t *testing.T) {
 	s := newLimitSite(t, 2)
 	s.put(map[string]string{"/sluice/routes/a": limited("/a", "")})
 	begin := time.Now()
-	stop := s.load(100, "/a")
+	both := s.load(100, "/a")
 	// No window of these ends while the test runs, so that every request that
 	// passes can be accounted for.
 	rule := func(entries ...string) string {
@@ -174,7 +189,7 @@ func TestLimitsChangeUnderLoadWithoutALeak(t *testing.T) {
 		return time.Now()
 	}
 	// pause lets the load use up what there is.
-	pause := func() { <-time.After(1200 * time.Millisecond) }
+	pause := func() { both.await(t, 120) }
 	pause()
 	added := applied(limited("/a", rule(thirty)))
 	pause()
@@ -198,7 +213,7 @@ func TestLimitsChangeUnderLoadWithoutALeak(t *testing.T) {
 	removing := time.Now()
 	removed := applied(limited("/a", ""))
 	pause()
-	samples := stop()
+	samples := both.stop()
 
 	byPolicy := map[string]int{}
 	for _, sample := range samples {
@@ -247,9 +262,9 @@ func TestR1R2RedisAwayUnderLoadDoesWhatEachRouteSays(t *testing.T) {
 					`{"limits":[{"requests":50,"per":"8000h"}],"algorithm":"sliding_window","store":"redis","on_store_error":"`+c+`"}`)
 			}
 			s.put(docs)
-			stops := map[string]func() []load.Sample{}
+			on := map[string]loads{}
 			for _, c := range onError {
-				stops[c] = s.load(100, "/"+c)
+				on[c] = s.load(100, "/"+c)
 			}
 			status := func(path string) int {
 				resp, err := http.Get(s.gateways[0].URL() + path)
@@ -266,16 +281,18 @@ func TestR1R2RedisAwayUnderLoadDoesWhatEachRouteSays(t *testing.T) {
 			o.off(s.redis)
 			testenv.Eventually(t, 20*time.Second, "redis counts as away", func() bool { return status("/deny") == 503 })
 			away := time.Now()
-			<-time.After(2 * time.Second)
+			on["deny"].await(t, 200)
 			leaving := time.Now()
 			o.back(s.redis)
 			back := time.Now()
 			testenv.Eventually(t, 20*time.Second, "redis is used again", func() bool { return status("/deny") != 503 })
 			used := time.Now()
 			t.Logf("away after %s, used again %s after it was back", away.Sub(off), used.Sub(back))
-			<-time.After(time.Second)
 			for _, c := range onError {
-				samples := stops[c]()
+				on[c].await(t, 100)
+			}
+			for _, c := range onError {
+				samples := on[c].stop()
 				count := tally(t, samples)
 				var slowest time.Duration
 				for _, sample := range within(samples, away, leaving) {
