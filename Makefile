@@ -41,6 +41,8 @@ test: unit e2e ## run every test: unit, then end-to-end; gets what it needs
 .PHONY: unit
 unit: tools ## run the package tests with the race detector
 	packages=$$(go list ./...) && go test -race -timeout 15m $$(echo "$$packages" | grep -v '/test/e2e$$')
+	@# Under the race detector proxy/tcp makes other system calls.
+	go test ./proxy/tcp ./proxy/wire ./proxy
 
 .PHONY: e2e
 e2e: tools build ## run the built binary against real Consul, etcd and Redis

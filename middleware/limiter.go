@@ -7,6 +7,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sluice-gateway/sluice/proxy/tcp"
 )
 
 // shed answers a connection too many. It is written by hand because no
@@ -147,18 +149,18 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		tcp, ok := c.(*net.TCPConn)
+		client, ok := c.(*net.TCPConn)
 		if !ok {
 			return c, nil
 		}
-		addr := tcp.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
+		addr := client.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().WithZone("")
 		seat := l.limiter.enter(addr)
 		if seat == nil {
-			turnAway(tcp, l.secure)
-			_ = tcp.Close()
+			turnAway(client, l.secure)
+			_ = client.Close()
 			continue
 		}
-		conn := &limitedConn{TCPConn: tcp, seat: seat}
+		conn := &limitedConn{Conn: tcp.New(client), seat: seat}
 		if !l.secure { // a handshake begins once
 			conn.anew = l.headTimeout
 		}
@@ -189,13 +191,13 @@ func turnAway(c *net.TCPConn, secure bool) {
 // and that time passed just then, "GET /a HTTP/1." was all of the request, and
 // answered 400.
 type limitedConn struct {
-	*net.TCPConn
+	*tcp.Conn
 	seat *seat
 	anew time.Duration // 0: not, or not any more
 }
 
 func (c *limitedConn) Read(p []byte) (int, error) {
-	n, err := c.TCPConn.Read(p)
+	n, err := c.Conn.Read(p)
 	if c.anew > 0 && n > 0 {
 		if serr := c.SetReadDeadline(time.Now().Add(c.anew)); err == nil {
 			err = serr
@@ -206,7 +208,7 @@ func (c *limitedConn) Read(p []byte) (int, error) {
 }
 
 func (c *limitedConn) Close() error {
-	err := c.TCPConn.Close()
+	err := c.Conn.Close()
 	c.seat.leave()
 	return err
 }

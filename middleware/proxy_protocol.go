@@ -30,7 +30,7 @@ type proxyProtocol struct {
 }
 
 func (p *proxyProtocol) conn(c *limitedConn, secure bool) net.Conn {
-	return &proxiedConn{limitedConn: c, protocol: p, secure: secure, remote: c.TCPConn.RemoteAddr(), r: bufio.NewReaderSize(c.TCPConn, proxyBuffer)}
+	return &proxiedConn{limitedConn: c, protocol: p, secure: secure, remote: c.Conn.RemoteAddr(), r: bufio.NewReaderSize(c.Conn, proxyBuffer)}
 }
 
 // proxiedConn is the connection of the client that its header names. The
@@ -83,7 +83,7 @@ func (c *proxiedConn) WriteTo(w io.Writer) (int64, error) {
 		}
 		c.r = nil
 	}
-	n, err := c.TCPConn.WriteTo(w)
+	n, err := c.Conn.WriteTo(w)
 	return written + n, err
 }
 

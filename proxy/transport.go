@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/textproto"
 	"time"
 
+	"github.com/sluice-gateway/sluice/proxy/tcp"
 	"github.com/sluice-gateway/sluice/routing"
 )
 
@@ -102,18 +104,30 @@ func NewStdEngine(u routing.Upstream) (Engine, error) {
 	return e, nil
 }
 
+// dialer connects to instances.
+type dialer struct{ net.Dialer }
+
+// DialContext implements what net.Dialer does.
+func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := d.Dialer.DialContext(ctx, network, address)
+	if t, ok := c.(*net.TCPConn); ok {
+		return tcp.New(t), err
+	}
+	return c, err
+}
+
 // newDialer makes what connects to the instances of u.
-func newDialer(u routing.Upstream) *net.Dialer {
+func newDialer(u routing.Upstream) *dialer {
 	connect := u.Connect
 	if connect <= 0 {
 		connect = defaultConnect
 	}
-	return &net.Dialer{
+	return &dialer{net.Dialer{
 		Timeout: connect,
 		KeepAliveConfig: net.KeepAliveConfig{
 			Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3,
 		},
-	}
+	}}
 }
 
 // secure tells the protocols that run over TLS.

@@ -12,7 +12,8 @@ import (
 
 // Config says how connections are made and kept. Dial is needed.
 type Config struct {
-	// Dial makes a connection; it ends when the context does.
+	// Dial makes a connection; it ends when the context does. Only those of
+	// package tcp can be looked at, and so kept.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// TLS is set up on every connection; nil is plain TCP. Without a server
 	// name, the certificate must name the host of the address.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"syscall"
 	"time"
 )
 
@@ -24,31 +23,23 @@ var ErrProtocol = errors.New("the other side chose another protocol than HTTP/1.
 // nothing but whole records without data was taken in.
 type socket struct {
 	net.Conn
-	raw syscall.RawConn // nil: there is no way to look
-	tls *tls.Conn       // nil: plain
+	now looker    // nil: there is no way to look
+	tls *tls.Conn // nil: plain
 
 	// Under TLS.
 	looking bool
 	records records
+}
 
-	// What a look is about, kept here so that it allocates nothing.
-	into   []byte
-	n      int
-	err    error
-	silent bool
-	peek   func(fd uintptr)
-	take   func(fd uintptr)
+// looker is what package tcp's Conn can do beyond a net.Conn.
+type looker interface {
+	Quiet() bool
+	ReadNow(p []byte) (int, error)
 }
 
 func newSocket(nc net.Conn) *socket {
 	s := &socket{Conn: nc}
-	if sc, ok := nc.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			s.raw = raw
-			s.peek = func(fd uintptr) { s.silent = silent(fd) }
-			s.take = func(fd uintptr) { s.n, s.err = readNow(fd, s.into) }
-		}
-	}
+	s.now, _ = nc.(looker)
 	return s
 }
 
@@ -84,7 +75,7 @@ func (s *socket) secure(ctx context.Context, conf *tls.Config, address string, w
 // Read implements net.Conn for TLS.
 func (s *socket) Read(p []byte) (n int, err error) {
 	if s.looking {
-		n, err = s.readNow(p)
+		n, err = s.now.ReadNow(p)
 	} else {
 		n, err = s.Conn.Read(p)
 	}
@@ -92,27 +83,14 @@ func (s *socket) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// readNow reads what is there. Where nothing is, it fails as a deadline does,
-// after which TLS can go on.
-func (s *socket) readNow(p []byte) (int, error) {
-	s.into = p
-	err := s.raw.Control(s.take)
-	s.into = nil
-	if err != nil {
-		return 0, err
-	}
-	return s.n, s.err
-}
-
 // quiet reports whether the other side is known to have neither closed the
 // connection nor sent anything unasked.
 func (s *socket) quiet() bool {
 	switch {
-	case s.raw == nil:
+	case s.now == nil:
 		return false
 	case s.tls == nil:
-		s.silent = false
-		return s.raw.Control(s.peek) == nil && s.silent
+		return s.now.Quiet()
 	}
 	s.looking = true
 	var b [1]byte

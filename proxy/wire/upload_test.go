@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/proxy/tcp"
 )
 
 // uploading is a request whose body is read from r. It tells when its body is
@@ -315,12 +317,12 @@ func TestTheResponseHeadIsBoundedFromTheBodysEnd(t *testing.T) {
 // holding is a connection that writes at once, and returns from writing what
 // ends a chunked body when it is told to.
 type holding struct {
-	*net.TCPConn
+	*tcp.Conn
 	back chan error
 }
 
 func (h *holding) Write(p []byte) (int, error) {
-	n, err := h.TCPConn.Write(p)
+	n, err := h.Conn.Write(p)
 	if bytes.HasSuffix(p, []byte("0\r\n\r\n")) {
 		if held := <-h.back; held != nil {
 			return 0, held
@@ -335,14 +337,13 @@ func TestAnAnswerMayOvertakeTheWriteOfTheBody(t *testing.T) {
 	for _, failure := range []error{nil, os.ErrDeadlineExceeded} {
 		at := peer(t, answers(ok))
 		back := make(chan error)
-		var dialer net.Dialer
 		c := newClient(t, func(c *Config) {
 			c.Dial = func(ctx context.Context, a string) (net.Conn, error) {
-				nc, err := dialer.DialContext(ctx, "tcp", a)
+				nc, err := dial(ctx, a)
 				if err != nil {
 					return nil, err
 				}
-				return &holding{nc.(*net.TCPConn), back}, nil
+				return &holding{nc.(*tcp.Conn), back}, nil
 			}
 		})
 		req, closed := uploading(t, t.Context(), at, strings.NewReader("abc"), -1)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/sluice-gateway/sluice/proxy/tcp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -56,9 +58,8 @@ func (n *note) String() string { return strings.Join(n.steps, " ") }
 // newClient makes a client whose connections tell when they are closed.
 func newClient(t testing.TB, change func(*Config)) *Client {
 	t.Helper()
-	var dialer net.Dialer
 	conf := Config{
-		Dial:        func(ctx context.Context, a string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", a) },
+		Dial:        dial,
 		IdleTimeout: time.Minute, IdlePerAddress: 4, MaxHead: 64 << 10,
 	}
 	if change != nil {
@@ -345,4 +346,14 @@ func TestABodyThatIsCutShortEndsInAnError(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// dial connects as the gateway does.
+func dial(ctx context.Context, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return tcp.New(c.(*net.TCPConn)), nil
 }
