@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sluice-gateway/sluice/middleware/http1"
 )
 
 // ServerConfig is how the proxy listeners treat connections. The zero value
@@ -92,9 +94,13 @@ type Server struct {
 	cfg     ServerConfig
 	http    *http.Server
 	http3   []*HTTP3 // those that were listened with, until Shutdown
+	log     *slog.Logger
 	limiter *limiter
 	keys    *keyring       // nil without certificates
 	proxied *proxyProtocol // nil where no PROXY header is read
+
+	mu    sync.Mutex
+	plain []*plainListener // those that are served
 }
 
 // NewServer makes a server for h. The errors name the configuration keys.
@@ -126,6 +132,7 @@ func NewServer(cfg ServerConfig, h http.Handler, reg prometheus.Registerer, log 
 	}
 	return &Server{
 		cfg:     cfg,
+		log:     log,
 		keys:    keys,
 		proxied: proxied,
 		limiter: newLimiter(cfg.MaxConnections, cfg.MaxConnectionsPerIP, unmapPrefixes(cfg.TrustedProxies)),
@@ -185,11 +192,31 @@ func (s *Server) Run(ctx context.Context) error {
 // Serve accepts connections from a listener that Listen returned, until
 // Shutdown; then it returns nil.
 func (s *Server) Serve(ln net.Listener) error {
-	err := s.http.Serve(ln)
+	var err error
+	if limited, ok := ln.(*limitedListener); ok {
+		err = s.servePlain(limited)
+	} else {
+		err = s.http.Serve(ln)
+	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+}
+
+// servePlain serves a listener without TLS.
+func (s *Server) servePlain(ln *limitedListener) error {
+	l := newPlainListener(ln, http1.Config{
+		Handler: s.http.Handler, FirstTimeout: s.cfg.ReadHeaderTimeout, IdleTimeout: s.cfg.IdleTimeout, Log: s.log,
+	})
+	s.mu.Lock()
+	s.plain = append(s.plain, l)
+	s.mu.Unlock()
+	err := s.http.Serve(l)
+	if !errors.Is(err, http.ErrServerClosed) { // else Shutdown finishes it
+		l.finish()
+	}
+	return err
 }
 
 // Shutdown closes the listeners, lets requests finish until ctx ends, then
@@ -200,10 +227,32 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for i, h := range s.http3 {
 		quic.Go(func() { errs[i] = h.shutdown(ctx) })
 	}
-	err := s.http.Shutdown(ctx)
+	errs = append(errs, s.shutDownTCP(ctx))
 	quic.Wait()
-	if err = errors.Join(append(errs, err)...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return errors.Join(fmt.Errorf("shut down with requests under way: %w", err), s.http.Close())
 	}
 	return nil
+}
+
+// shutDownTCP shuts net/http down once nothing can be handed over to it any
+// more. Until then it has its clients leave with the responses that they get.
+func (s *Server) shutDownTCP(ctx context.Context) error {
+	s.http.SetKeepAlivesEnabled(false)
+	s.mu.Lock()
+	plain := s.plain
+	s.mu.Unlock()
+	var settled, ended sync.WaitGroup
+	errs := make([]error, len(plain))
+	for i, l := range plain {
+		settled.Add(1)
+		ended.Go(func() { errs[i] = l.shutDown(ctx, settled.Done) })
+	}
+	settled.Wait()
+	err := s.http.Shutdown(ctx)
+	ended.Wait()
+	for _, l := range plain {
+		l.finish()
+	}
+	return errors.Join(append(errs, err)...)
 }

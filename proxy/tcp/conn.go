@@ -20,6 +20,7 @@ type Conn struct {
 	raw        syscall.RawConn
 	in, out    transfer
 	look, take func(fd uintptr)
+	ahead      []byte // what was read too much; under in.mu
 
 	mu       sync.Mutex
 	deadline time.Time // of reads; zero is none
@@ -48,6 +49,13 @@ func New(c *net.TCPConn) *Conn {
 	return conn
 }
 
+// Unread has the next reads return p before anything else. c keeps p.
+func (c *Conn) Unread(p []byte) {
+	c.in.mu.Lock()
+	defer c.in.mu.Unlock()
+	c.ahead = p
+}
+
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
@@ -56,6 +64,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 	in := &c.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		c.ahead = c.ahead[n:]
+		return n, nil
+	}
 	in.p = p
 	defer func() { in.p = nil }()
 	for {
@@ -212,6 +225,20 @@ func (c *Conn) Quiet() bool {
 
 // WriteTo implements io.WriterTo, by the kernel where it can.
 func (c *Conn) WriteTo(w io.Writer) (int64, error) {
+	c.in.mu.Lock()
+	ahead := c.ahead
+	c.ahead = nil
+	c.in.mu.Unlock()
+	if len(ahead) > 0 {
+		if n, err := w.Write(ahead); err != nil {
+			return int64(n), err
+		}
+	}
+	n, err := c.writeTo(w)
+	return int64(len(ahead)) + n, err
+}
+
+func (c *Conn) writeTo(w io.Writer) (int64, error) {
 	c.mu.Lock()
 	c.waiting++
 	err := c.arm()
