@@ -47,6 +47,11 @@ func (l *plainListener) accept() {
 			continue
 		}
 		select {
+		case <-l.stopped: // which is the error's cause
+			return
+		default:
+		}
+		select {
 		case <-l.stopped:
 			return
 		case l.faults <- err:

@@ -163,3 +163,30 @@ func TestOptionsAboutTheServerItself(t *testing.T) {
 		t.Errorf("status is %d", got.StatusCode)
 	}
 }
+
+// The end of accepting was at times taken for a fault of it.
+func TestServingEndsWithoutAFaultHoweverOften(t *testing.T) {
+	for range 100 {
+		s, err := NewServer(DefaultServerConfig(), http.NotFoundHandler(), nil, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln, err := s.Listen(t.Context(), "127.0.0.1:0", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error)
+		go func() { served <- s.Serve(ln) }()
+		resp, err := http.Get("http://" + ln.Addr().String() + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
