@@ -24,6 +24,7 @@ type contender struct {
 	rate   []float64  // requests per second
 	allocs []float64  // allocations for a request, of a Sluice
 	slow   spreads    // under openLoop
+	paced  []float64  // as cost, under openLoop
 }
 
 // traffic sends requests to url for d and returns how many were answered, and

@@ -34,8 +34,12 @@ type lane struct {
 	began atomic.Int64 // when the request under way was sent, since the epoch of the run
 }
 
+// firstAnswers is how many answers of a connection do not count.
+const firstAnswers = 2
+
 // run sends for d and returns how long each request took, from when it was
-// sent, or from when every connection was busy, to the end of its answer.
+// sent, or from when every connection was busy, to the end of its answer. The
+// first ones of each connection are left out.
 func (o openLoop) run(d time.Duration) ([]time.Duration, error) {
 	lanes, err := o.dial()
 	hangUp := func() {
@@ -64,6 +68,9 @@ func (o openLoop) run(d time.Duration) ([]time.Duration, error) {
 	err = o.send(epoch, d, idle, broken)
 	hangUp()
 	readers.Wait()
+	for i := range times {
+		times[i] = times[i][min(firstAnswers, len(times[i])):]
+	}
 	return slices.Concat(times...), err
 }
 
