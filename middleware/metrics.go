@@ -14,9 +14,8 @@ import (
 // metrics counts requests by route, service and status: nothing that a client
 // chooses is ever a label.
 //
-// The series of a route are found through its *routing.Route, which stands
-// still while instances come and go, so that the request path hashes one
-// pointer. Routes that left the table are dropped when the metrics are next
+// The series of a route are kept with it: it stands still while instances come
+// and go. Routes that left the table are dropped when the metrics are next
 // read; there are never many more series than routes of the live table.
 type metrics struct {
 	tables   Tables
@@ -27,7 +26,6 @@ type metrics struct {
 	suspects *prometheus.CounterVec
 	panics   prometheus.Counter
 
-	byRoute   sync.Map // *routing.Route → *meter
 	unmatched *meter
 
 	mu     sync.Mutex
@@ -42,6 +40,8 @@ type meter struct {
 	parent   *metrics
 	duration prometheus.Observer
 	inFlight prometheus.Gauge
+	// dropped says that nobody reads the series any more.
+	dropped atomic.Bool
 	// codes grows by copying: a route has a handful.
 	codes atomic.Pointer[[]codeCounter]
 	mu    sync.Mutex
@@ -128,8 +128,10 @@ func (m *metrics) suspect(st *state, action string) {
 
 // of returns the series of r.
 func (m *metrics) of(r *routing.Route) *meter {
-	if mt, ok := m.byRoute.Load(r); ok {
-		return mt.(*meter)
+	if r.Counts != nil {
+		if mt, ok := r.Counts.Load().(*meter); ok && mt.parent == m && !mt.dropped.Load() {
+			return mt
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -139,7 +141,9 @@ func (m *metrics) of(r *routing.Route) *meter {
 		mt = m.newMeter(key)
 		m.meters[key] = mt
 	}
-	m.byRoute.Store(r, mt)
+	if r.Counts != nil {
+		r.Counts.Store(mt)
+	}
 	return mt
 }
 
@@ -184,26 +188,19 @@ func (m *metrics) prune() {
 	if table == nil {
 		return
 	}
-	live := make(map[*routing.Route]bool, len(table.Routes()))
 	keys := make(map[meterKey]bool, len(table.Routes()))
 	routes, services := map[string]bool{}, map[string]bool{}
 	for _, r := range table.Routes() {
-		live[r] = true
 		keys[meterKey{r.Name, r.ServiceName}] = true
 		routes[r.Name], services[r.ServiceName] = true, true
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.byRoute.Range(func(r, _ any) bool {
-		if !live[r.(*routing.Route)] {
-			m.byRoute.Delete(r)
-		}
-		return true
-	})
-	for key := range m.meters {
+	for key, mt := range m.meters {
 		if keys[key] {
 			continue
 		}
+		mt.dropped.Store(true)
 		delete(m.meters, key)
 		m.requests.DeletePartialMatch(prometheus.Labels{"route": key.route, "service": key.service})
 		m.duration.DeleteLabelValues(key.route, key.service)

@@ -65,19 +65,20 @@ func (e *Engine) match(c *gin.Context, st *state) {
 
 // forward ends the walk: the route's own answer, or the instance's.
 func (e *Engine) forward(c *gin.Context, st *state) {
-	spec := st.x.Match.Route.Spec
-	switch {
-	case spec.Redirect != nil:
-		redirect(outer(c, st), st.r, &st.x.Match, spec.Redirect)
-	case spec.Respond != nil:
-		respond(outer(c, st), st.r, spec.Respond)
-	default:
-		st.forwarded = true
-		st.wantBody()
-		ref := e.deps.Forwarder.Forward(outer(c, st), st.r, &st.x)
-		if ref != nil {
-			e.forwardFailed(c, st, ref)
+	m := &st.x.Match
+	if m.Service == nil {
+		if spec := m.Route.Spec; spec.Redirect != nil {
+			redirect(outer(c, st), st.r, m, spec.Redirect)
+			return
+		} else if spec.Respond != nil {
+			respond(outer(c, st), st.r, spec.Respond)
+			return
 		}
+	}
+	st.forwarded = true
+	st.wantBody()
+	if ref := e.deps.Forwarder.Forward(outer(c, st), st.r, &st.x); ref != nil {
+		e.forwardFailed(c, st, ref)
 	}
 }
 

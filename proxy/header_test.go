@@ -116,7 +116,7 @@ func TestHeadersTowardsTheInstance(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			g.edge = tt.edge
-			g.route.Spec = &routing.RouteSpec{Path: "/*", Host: tt.host}
+			g.route.Host = tt.host
 			_, br := g.raw(tt.raw)
 			resp, err := http.ReadResponse(br, nil)
 			if err != nil || resp.StatusCode != 200 {

@@ -194,10 +194,7 @@ func (a *attempt) rewind() (io.ReadCloser, error) {
 // host is the Host to send: the client's own, the instance's address or a
 // name.
 func (c *call) host(address string) string {
-	mode := ""
-	if s := c.x.Match.Route.Spec; s != nil {
-		mode = s.Host
-	}
+	mode := c.x.Match.Route.Host
 	switch mode {
 	case "", "preserve":
 		if c.r.Host == "" {

@@ -10,21 +10,22 @@ import (
 // matcher is the compiled form of what a RouteSpec says a request must look
 // like, and of how its path is rewritten. It is immutable.
 type matcher struct {
+	// methods are sorted; none means any. GET does not stand for HEAD, nor
+	// anything for OPTIONS: as in Traefik, APISIX and the Kubernetes Gateway
+	// API, what is listed is what is served.
+	methods []string
+	// predicates counts what the route asks beyond host and path: its methods
+	// are one, each header and each query parameter one.
+	predicates int
+	rewrite    rewrite
+
+	headers []predicate
+	query   []predicate
 	// hosts are in the form of parseHost, sorted; none means any.
 	hosts []string
 	path  pattern
 	// params names the parameters of path.
 	params []string
-	// methods are sorted; none means any. GET does not stand for HEAD, nor
-	// anything for OPTIONS: as in Traefik, APISIX and the Kubernetes Gateway
-	// API, what is listed is what is served.
-	methods []string
-	headers []predicate
-	query   []predicate
-	// predicates counts what the route asks beyond host and path: its methods
-	// are one, each header and each query parameter one.
-	predicates int
-	rewrite    rewrite
 }
 
 // compileMatcher compiles the hosts, path, methods, predicates and rewrites

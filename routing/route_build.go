@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"slices"
 	"time"
 	"unique"
 
@@ -39,7 +40,7 @@ func (c *routeCompiler) compile(doc *discovery.Document, spec *RouteSpec) (*Rout
 		State: RouteOK, Spec: spec,
 		ServiceName: spec.Service, Subset: spec.Subset,
 		Timeout: c.deps.Defaults.Timeout, Retries: -1,
-		Plugins: plugins, ownHeaders: ownHeaders(plugins),
+		Plugins: plugins, ownHeaders: ownHeaders(plugins), Counts: new(Counts), Host: spec.Host,
 		slot: -1, matcher: m, signature: unique.Make(m.signature(spec.Priority)),
 	}
 	if spec.Timeout != nil {
@@ -101,6 +102,9 @@ func (c *routeCompiler) plugins(key string, spec *RouteSpec) (out []any, broken 
 			broken = broken || d.broken
 		}
 	}
+	if !slices.ContainsFunc(out, func(p any) bool { return p != nil }) {
+		out = nil
+	}
 	return out, broken, faults
 }
 
@@ -129,8 +133,8 @@ func (c *routeCompiler) placeholder(doc *discovery.Document) *Route {
 		Name: doc.Name, Source: doc.Source, Key: doc.Key,
 		Revision: doc.Revision, Created: doc.Created,
 		State: RouteInvalid, Spec: spec,
-		Plugins: make([]any, c.deps.Plugins.Slots()),
-		slot:    -1, matcher: m, signature: unique.Make(m.signature(spec.Priority)),
+		Counts: new(Counts), Host: spec.Host,
+		slot: -1, matcher: m, signature: unique.Make(m.signature(spec.Priority)),
 	}
 }
 
