@@ -175,6 +175,25 @@ func TestRow89SeriesLeaveWithTheirRoutes(t *testing.T) {
 	}
 }
 
+// The series of a route that left were dropped; its compiled form may come back.
+func TestARouteThatComesBackIsCountedAgain(t *testing.T) {
+	g := newGateway(t, setup{})
+	with := buildTable(t, g.tables.Load(), NewPlugins(quiet()), map[string]string{"r": `{"path":"/*","service":"s"}`})
+	without := buildTable(t, with, NewPlugins(quiet()), map[string]string{"other": `{"path":"/*","service":"s"}`})
+	for round := range 3 {
+		g.tables.Store(with)
+		r, w := newRequest("GET", "/")
+		g.engine.ServeHTTP(w, r)
+		if n := g.metric("sluice_requests_total", `code="200",route="r",service="s"`); n != 1 {
+			t.Errorf("round %d: %v requests are counted", round, n)
+		}
+		g.tables.Store(without)
+		if left := g.series("sluice_request_duration_seconds"); len(left) > 1 {
+			t.Errorf("round %d: left are %v", round, left)
+		}
+	}
+}
+
 func TestInFlightRequestsAreThoseUnderWay(t *testing.T) {
 	g := start(t, setup{})
 	hold := make(chan struct{})
