@@ -65,9 +65,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if len(c.ahead) > 0 {
-		n := copy(p, c.ahead)
-		c.ahead = c.ahead[n:]
-		return n, nil
+		return c.again(p), nil
 	}
 	in.p = p
 	defer func() { in.p = nil }()
@@ -97,6 +95,9 @@ func (c *Conn) ReadNow(p []byte) (n int, err error) {
 	in := &c.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
+	if len(c.ahead) > 0 {
+		return c.again(p), nil
+	}
 	in.p = p
 	err = c.raw.Control(c.take)
 	in.p = nil
@@ -107,6 +108,13 @@ func (c *Conn) ReadNow(p []byte) (n int, err error) {
 		return 0, c.fault("read", os.ErrDeadlineExceeded)
 	}
 	return c.received()
+}
+
+// again reads what was taken back.
+func (c *Conn) again(p []byte) int {
+	n := copy(p, c.ahead)
+	c.ahead = c.ahead[n:]
+	return n
 }
 
 // received is what the read has come to.
@@ -220,7 +228,7 @@ func (c *Conn) Quiet() bool {
 	c.in.mu.Lock()
 	defer c.in.mu.Unlock()
 	c.in.errno = 0
-	return c.raw.Control(c.look) == nil && c.in.errno == syscall.EAGAIN
+	return len(c.ahead) == 0 && c.raw.Control(c.look) == nil && c.in.errno == syscall.EAGAIN
 }
 
 // WriteTo implements io.WriterTo, by the kernel where it can.

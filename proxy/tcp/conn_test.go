@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -258,6 +259,46 @@ func TestALookSeesBytesAndEndsAndTakesNothing(t *testing.T) {
 	}
 	_ = far.Close()
 	awaitEnd(c)
+}
+
+func TestWhatIsTakenBackIsReadAgainBeforeAnythingElse(t *testing.T) {
+	for name, read := range map[string]func(c *Conn) (string, error){
+		"in pieces": func(c *Conn) (string, error) {
+			b, err := io.ReadAll(iotest.OneByteReader(c))
+			return string(b), err
+		},
+		"now": func(c *Conn) (string, error) {
+			p := make([]byte, 4)
+			n, err := c.ReadNow(p)
+			if err != nil {
+				return "", err
+			}
+			rest, err := io.ReadAll(struct{ io.Reader }{c})
+			return string(p[:n]) + string(rest), err
+		},
+		"by copying": func(c *Conn) (string, error) {
+			var b strings.Builder
+			_, err := io.Copy(&b, c)
+			return b.String(), err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, far := couple(t)
+			_, _ = far.Write([]byte("abcdef"))
+			_ = far.Close()
+			p := make([]byte, 3)
+			if _, err := io.ReadFull(c, p); err != nil {
+				t.Fatal(err)
+			}
+			c.Unread(p)
+			if c.Quiet() {
+				t.Error("bytes are there, and it is quiet")
+			}
+			if got, err := read(c); got != "abcdef" || err != nil {
+				t.Errorf("read %q, %v", got, err)
+			}
+		})
+	}
 }
 
 // awaitEnd returns once the other side's end has come.
