@@ -16,7 +16,7 @@ type plainListener struct {
 	server *http1.Server
 	others chan net.Conn // handed over, to be accepted
 	faults chan error    // of accepting
-	serves sync.WaitGroup
+	ended  chan struct{} // closed when accept has returned
 
 	stopping sync.Once // no connection is accepted any more
 	stopped  chan struct{}
@@ -29,21 +29,22 @@ type plainListener struct {
 func newPlainListener(ln *limitedListener, conf http1.Config) *plainListener {
 	l := &plainListener{
 		limitedListener: ln, others: make(chan net.Conn), faults: make(chan error),
-		stopped: make(chan struct{}), closed: make(chan struct{}),
+		ended: make(chan struct{}), stopped: make(chan struct{}), closed: make(chan struct{}),
 	}
 	conf.HandOver = l.handOver
 	l.server = http1.New(conf)
-	l.serves.Go(l.accept)
+	go l.accept()
 	return l
 }
 
 // accept has connections served until stop. Who takes its errors decides how
 // soon it goes on.
 func (l *plainListener) accept() {
+	defer close(l.ended)
 	for {
 		c, err := l.limitedListener.Accept()
 		if err == nil {
-			l.serves.Go(func() { l.server.ServeConn(c.(http1.Conn)) })
+			go l.server.ServeConn(c.(http1.Conn)) // until Shutdown of the server
 			continue
 		}
 		select {
@@ -101,12 +102,12 @@ func (l *plainListener) shutDown(ctx context.Context, settled func()) error {
 	return l.server.Shutdown(ctx, settled)
 }
 
-// finish waits for every goroutine of the listener. What still serves is
-// closed.
+// finish closes what still serves, and waits for accept. A handler that does
+// not mind the end of its request is not waited for, as net/http does not.
 func (l *plainListener) finish() {
 	_ = l.Close()
 	ended, end := context.WithCancelCause(context.Background())
 	end(errors.New("the listener is closed"))
 	_ = l.server.Shutdown(ended, func() {})
-	l.serves.Wait()
+	<-l.ended
 }

@@ -227,9 +227,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for i, h := range s.http3 {
 		quic.Go(func() { errs[i] = h.shutdown(ctx) })
 	}
-	errs = append(errs, s.shutDownTCP(ctx))
+	err := s.shutDownTCP(ctx)
 	quic.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return errors.Join(fmt.Errorf("shut down with requests under way: %w", err), s.http.Close())
 	}
 	return nil

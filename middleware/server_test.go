@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -189,4 +191,39 @@ func TestServingEndsWithoutAFaultHoweverOften(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// A handler that minds nothing must not hold up the end of the process.
+func TestAShutdownEndsAtItsDeadlineWhateverHandlersDo(t *testing.T) {
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	s, err := NewServer(DefaultServerConfig(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(begun)
+		<-proceed
+	}), nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := s.Listen(t.Context(), "127.0.0.1:0", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, asked := make(chan error), make(chan error)
+	go func() { served <- s.Serve(ln) }()
+	go func() {
+		_, err := http.Get("http://" + ln.Addr().String() + "/")
+		asked <- err
+	}()
+	<-begun
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it ended with %v", err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if err := <-asked; err == nil {
+		t.Error("the client has an answer")
+	}
+	close(proceed)
 }

@@ -11,8 +11,12 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// outSize is how much of a response is gathered before it is written.
-const outSize = 4 << 10
+// outSize is how much of a response is gathered before it is written; a piece
+// of up to copySize is copied so that it goes out with what stands before it.
+const (
+	outSize  = 4 << 10
+	copySize = 16 << 10
+)
 
 // sizeUnknown is how many bytes of a body are held back to find out that they
 // are all of it, and so how long it is.
@@ -252,16 +256,17 @@ func (w *response) body(p []byte) {
 		var digits [18]byte
 		out.Write(append(strconv.AppendInt(digits[:0], int64(len(p)), 16), "\r\n"...))
 	}
-	if out.Len()+len(p) > outSize {
-		w.send()
-	}
-	if len(p) >= outSize {
-		w.write(p)
-	} else {
+	if len(p) <= copySize {
 		out.Write(p)
+	} else {
+		_ = w.send()
+		w.write(p)
 	}
 	if w.chunked {
 		out.WriteString("\r\n")
+	}
+	if out.Len() >= outSize {
+		_ = w.send()
 	}
 }
 
