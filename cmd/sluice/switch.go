@@ -36,7 +36,7 @@ func switchCommand() *cobra.Command {
 		Args:    args(cobra.ExactArgs(2), "SERVICE green | SERVICE blue=90,green=10"),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if err := routing.ValidName(a[0]); err != nil {
-				return usageError{fmt.Errorf("switch: service %q: %w", a[0], err)}
+				return usageError{fmt.Errorf("switch: service %w", err)} // the error quotes the name
 			}
 			active, err := routing.ParseActive(a[1])
 			if err != nil {
