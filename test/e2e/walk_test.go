@@ -141,6 +141,21 @@ func TestE10AWrongDocumentTouchesNothingElse(t *testing.T) {
 	}
 }
 
+func TestAKeyInAMistypedFolderIsAProblem(t *testing.T) {
+	s := newSite(t, testenv.GatewayOptions{})
+	s.etcd.Put("/sluice/servces/orders", `{}`)
+	s.etcd.Put("/sluice/Routes/x", `{"path":"/x"}`)
+	testenv.Eventually(t, 20*time.Second, "both are told of", func() bool { return len(s.problems()) == 2 })
+	equal(t, "problems", s.problems(), []string{"/sluice/Routes/x invalid_key nothing", "/sluice/servces/orders invalid_key nothing"})
+	out, errs, code := sluice(t, "get", "problems", "orders", "-c", s.gateway.ConfigFile)
+	if code != 0 || !strings.Contains(out, "did you mean services?") || strings.Contains(out, "Routes") {
+		t.Errorf("by name: exit %d\n%s%s", code, out, errs)
+	}
+	s.etcd.Delete("/sluice/servces/orders")
+	s.etcd.Delete("/sluice/Routes/x")
+	testenv.Eventually(t, 20*time.Second, "both are gone", func() bool { return len(s.problems()) == 0 })
+}
+
 func TestExplainSaysWhyARequestGoesWhereItGoes(t *testing.T) {
 	s := newSite(t, testenv.GatewayOptions{})
 	s.service("orders", "o1", "-tags", "blue")
