@@ -380,6 +380,7 @@ func TestTheSameStatusIsNotWrittenAgain(t *testing.T) {
 		"message":  func(s *Status) { s.Problems = []StatusProblem{{Message: "other"}} },
 		"active":   func(s *Status) { s.Active = map[string]string{"orders": "green"} },
 		"service":  func(s *Status) { s.Active = map[string]string{"users": "blue"} },
+		"choice":   func(s *Status) { s.Undecided = []string{"orders"} },
 		"held":     func(s *Status) { s.Held = []routing.Held{{Service: "orders"}} },
 	} {
 		c := b

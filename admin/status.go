@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -19,10 +20,12 @@ type Status struct {
 	Generation uint64 `json:"generation"`
 	Routes     int    `json:"routes"`
 	// Problems and Held explain what is not as written; Active is the choice
-	// in effect by service.
+	// in effect by service that a route goes to. Undecided are such services
+	// whose choice waits for the registry's first answer.
 	Problems  []StatusProblem   `json:"problems"`
 	Active    map[string]string `json:"active"`
 	Held      []routing.Held    `json:"held"`
+	Undecided []string          `json:"undecided,omitempty"`
 	UpdatedAt time.Time         `json:"updated_at"`
 }
 
@@ -61,6 +64,7 @@ func NewStatus(gateway, address string, t *routing.Table, now time.Time) Status 
 		s.Active = a
 	}
 	s.Held = append(s.Held, t.Held()...)
+	s.Undecided = t.Undecided()
 	return s
 }
 
@@ -75,7 +79,7 @@ func clip(text string) string {
 // Same says whether s and o differ in nothing but UpdatedAt and Generation.
 func (s Status) Same(o Status) bool {
 	if s.Revision != o.Revision || s.Routes != o.Routes || len(s.Problems) != len(o.Problems) ||
-		len(s.Active) != len(o.Active) || len(s.Held) != len(o.Held) {
+		len(s.Active) != len(o.Active) || len(s.Held) != len(o.Held) || !slices.Equal(s.Undecided, o.Undecided) {
 		return false
 	}
 	for i := range s.Problems {

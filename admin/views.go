@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -58,7 +59,7 @@ type Instance struct {
 	Tags     []string  `json:"tags"`
 	State    string    `json:"state"`
 	Reason   string    `json:"reason"`
-	Since    time.Time `json:"since"`
+	Since    time.Time `json:"since,omitzero"`
 	InFlight int64     `json:"in_flight"`
 
 	Connections Connections `json:"connections"`
@@ -165,7 +166,7 @@ func (s *Server) problems(w http.ResponseWriter, r *http.Request) {
 	out := []routing.Problem{}
 	if t := s.deps.Tables.Table(); t != nil {
 		for _, p := range t.Problems() {
-			if wanted(r, p.Key) {
+			if wanted(r, p.Key) || wanted(r, nameIn(p.Key)) {
 				out = append(out, p)
 			}
 		}
@@ -240,6 +241,22 @@ func (s *Server) openapi(w http.ResponseWriter, _ *http.Request) {
 func wanted(r *http.Request, name string) bool {
 	want := r.URL.Query().Get("name")
 	return want == "" || want == name
+}
+
+// nameIn is the name of the document under key: /sluice/routes/NAME,
+// routes/NAME.yaml in a directory, or consul:NAME.
+func nameIn(key string) string {
+	if name, ok := strings.CutPrefix(key, discovery.SourceConsul+":"); ok {
+		return name
+	}
+	name := path.Base(key)
+	if !path.IsAbs(key) { // a file
+		switch ending := path.Ext(name); ending {
+		case ".yaml", ".yml", ".json", ".txt":
+			name = strings.TrimSuffix(name, ending)
+		}
+	}
+	return name
 }
 
 func writeList[T any](w http.ResponseWriter, items []T) {

@@ -18,6 +18,16 @@ import (
 
 const envPrefix = "SLUICE_"
 
+// flagOrigin begins what is said of a flag's value.
+const flagOrigin = "flag --"
+
+// FlagError is a fault of a value that a flag gave: of the command line, not
+// of the configuration.
+type FlagError struct{ err error }
+
+func (e FlagError) Error() string { return e.err.Error() }
+func (e FlagError) Unwrap() error { return e.err }
+
 // maxFileBytes is the size of the largest file that is read.
 const maxFileBytes = 1 << 20
 
@@ -98,7 +108,12 @@ func (l *loader) follows(f fault) bool {
 
 // fault adds a fault of key, said where the value came from.
 func (l *loader) fault(key, message string) {
-	l.errs = append(l.errs, fmt.Errorf("%s%s: %s", l.origin(key), key, message))
+	origin := l.origin(key)
+	err := fmt.Errorf("%s%s: %s", origin, key, message)
+	if strings.HasPrefix(origin, flagOrigin) {
+		err = FlagError{err}
+	}
+	l.errs = append(l.errs, err)
 }
 
 // origin says which of the layers gave the value of key, which may name an
@@ -112,7 +127,7 @@ func (l *loader) origin(key string) string {
 				continue
 			}
 			if l.flags != nil && l.flags.Changed(s.key) {
-				return "flag --" + s.key + ": "
+				return flagOrigin + s.key + ": "
 			}
 			if _, ok := os.LookupEnv(s.env()); ok && !s.structured() {
 				return "environment " + s.env() + ": "

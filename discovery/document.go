@@ -37,7 +37,9 @@ type Document struct {
 	// Key is the full name a person can look up: "/sluice/routes/orders" in
 	// etcd, "routes/orders.yaml" in a directory.
 	Key string `json:"key"`
-	// Kind and Name are the last two segments of the key.
+	// Kind and Name are the last two segments of the key. A Kind that is none
+	// of Kinds is a mistake in the key, which its writer is to be told of; such
+	// a document has no Value.
 	Kind Kind   `json:"kind"`
 	Name string `json:"name"`
 	// Source is the source that reported it.

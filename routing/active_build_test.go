@@ -199,3 +199,39 @@ func TestSubsetsMayBeServicesOfTheirOwn(t *testing.T) {
 	w.remove("active/orders").build()
 	equal(t, "all", w.serves("orders"), []string{"b1", "g1"})
 }
+
+func TestAChoiceIsInEffectOnlyWhereARouteLeadsAndTheRegistryHasAnswered(t *testing.T) {
+	w := newWorld(t).put("active/orders", "green").put("active/fixed", "blue").
+		put("services/fixed", `{"targets":[{"address":"10.0.0.9:80","tags":["blue"]}]}`)
+	said := func(what string, active map[string]string, undecided []string) {
+		t.Helper()
+		equal(t, what+": in effect", w.table.Active(), active)
+		equal(t, what+": undecided", w.table.Undecided(), undecided)
+	}
+	w.build()
+	said("no route", map[string]string{}, nil)
+	w.put("routes/orders", orders).put("routes/fixed", `{"path":"/fixed","service":"fixed"}`).build()
+	said("the registry is silent", map[string]string{"fixed": "blue"}, []string{"orders"})
+	w.instances("orders", "g1:green").build()
+	said("it has answered", map[string]string{"fixed": "blue", "orders": "green"}, nil)
+	w.remove("routes/orders").build()
+	said("the route is gone", map[string]string{"fixed": "blue"}, nil)
+	equal(t, "remembered", w.table.Remembered().Active, map[string]string{"fixed": "blue", "orders": "green"})
+}
+
+func TestARestartBeforeTheRegistryAnswersForgetsNoHeldFlip(t *testing.T) {
+	w := colours(t).put("active/orders", "blue")
+	w.build()
+	w.put("active/orders", "green").instances("orders", "b1:blue").build()
+	for d := range w.docs["etcd"].All {
+		d.Previous = nil
+	}
+	w.answered = false
+	for range 2 { // the second finds what the first left behind
+		w.deps.Remembered = w.table.Remembered()
+		w.restart().build()
+	}
+	w.answered = true
+	w.build()
+	equal(t, "still held", held(w), []string{"orders wants green serves blue"})
+}

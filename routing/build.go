@@ -19,6 +19,7 @@ func (d *Draft) Table() *Table {
 		routes: d.routes, index: d.index, slots: d.slots,
 		services: make([]*Service, d.nslots),
 		active:   map[string]string{},
+		choices:  map[string]string{},
 		snapshot: d.snap,
 		memory:   d.memory,
 	}
@@ -34,12 +35,33 @@ func (d *Draft) Table() *Table {
 		s := d.service(name)
 		t.services[d.slots[name]] = s
 		t.listed = append(t.listed, s)
-		if s.choice.entry != nil {
-			t.active[name] = s.choice.serving.String()
-		}
+		t.note(s, d.memory.routed[d.slots[name]], d.deps.Remembered.Active)
 		if s.choice.held != nil {
 			t.held = append(t.held, *s.choice.held)
 		}
 	}
 	return t
+}
+
+// note enters the choice of s, if it has one. Of a service that no route goes
+// to nothing is in effect, whatever its key says; where the registry has not
+// answered yet, nothing is decided, and what an earlier run of this gateway
+// knew stays the best there is to remember.
+func (t *Table) note(s *Service, routed bool, remembered map[string]string) {
+	if s.choice.entry == nil {
+		return
+	}
+	if s.choice.tentative {
+		if old, ok := remembered[s.Name]; ok {
+			t.choices[s.Name] = old
+		}
+		if routed {
+			t.undecided = append(t.undecided, s.Name)
+		}
+		return
+	}
+	t.choices[s.Name] = s.choice.serving.String()
+	if routed {
+		t.active[s.Name] = t.choices[s.Name]
+	}
 }

@@ -341,3 +341,14 @@ func TestABrokenDocumentFallsBackToTheVersionThatAnEarlierRunRemembered(t *testi
 	w.restart().build()
 	equal(t, "after a restart", w.ask("/orders/1"), "orders last_good")
 }
+
+func TestAKeyInAnUnknownFolderIsAProblemThatNamesTheFolderMeant(t *testing.T) {
+	w := newWorld(t).put("servces/orders", `{}`).put("route/x", `{"path":"/x"}`).put("active/orders", "green")
+	w.build()
+	equal(t, "problems", w.problems(), []string{"/sluice/route/x invalid_key nothing", "/sluice/servces/orders invalid_key nothing"})
+	equal(t, "message", w.table.Problems()[1].Message,
+		`"servces" is not a folder of documents, so the key is not read; did you mean services?; accepted are routes, services, active, consumers, plugins`)
+	equal(t, "no folder", acceptFolder(""), "the key is in no folder, so it is not read; accepted are routes, services, active, consumers, plugins")
+	w.remove("servces/orders").remove("route/x").build()
+	equal(t, "problems", w.problems(), []string{})
+}

@@ -41,7 +41,7 @@ func (d *Draft) compile(before memory) {
 	d.collectPins(before)
 	d.collectOwnHeaders(before)
 	d.memory.names = sortedKeys(d.slots)
-	d.memory.refs = d.collectRefs()
+	d.memory.refs, d.memory.routed = d.collectRefs()
 }
 
 // compileEntries compiles the documents that changed and brings what follows

@@ -45,7 +45,7 @@ type Remembered struct {
 
 // Remembered returns what a restart of the gateway should know of t.
 func (t *Table) Remembered() Remembered {
-	r := Remembered{Active: t.active, Good: map[string]*discovery.Document{}}
+	r := Remembered{Active: t.choices, Good: map[string]*discovery.Document{}}
 	for id := range t.memory.faulty {
 		if e := t.memory.entries.get(id); e.good != nil {
 			r.Good[e.doc.Key] = e.good

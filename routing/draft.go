@@ -28,6 +28,7 @@ type memory struct {
 	clashes    []Problem // of consumers with the key of another
 	ownHeaders []string  // that plugins of any route set
 	refs       []discovery.ServiceRef
+	routed     []bool    // services that a route goes to, by slot
 	names      []string  // of services, in order
 	expires    time.Time // when a grace period ends; zero for none
 }
@@ -218,10 +219,11 @@ func (d *Draft) collectOwnHeaders(before memory) {
 	}
 }
 
-// collectRefs lists the registry names whose instances the routes need.
-func (d *Draft) collectRefs() []discovery.ServiceRef {
+// collectRefs lists the registry names whose instances the routes need, and
+// marks the services that a route goes to, by slot.
+func (d *Draft) collectRefs() (refs []discovery.ServiceRef, routed []bool) {
 	seen := map[discovery.ServiceRef]bool{}
-	routed := make([]bool, d.nslots)
+	routed = make([]bool, d.nslots)
 	for _, r := range d.routes {
 		if r.slot < 0 || routed[r.slot] {
 			continue
@@ -233,7 +235,7 @@ func (d *Draft) collectRefs() []discovery.ServiceRef {
 	}
 	return slices.SortedFunc(maps.Keys(seen), func(a, b discovery.ServiceRef) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Datacenter, b.Datacenter))
-	})
+	}), routed
 }
 
 // serviceSpec returns the good document of the named service, or nil.

@@ -96,6 +96,9 @@ func readEntry(doc *discovery.Document, prev *entry, remembered *discovery.Docum
 
 // decode reads e.doc into the field of its kind.
 func (e *entry) decode() (faults Faults) {
+	if wrong := acceptFolder(string(e.doc.Kind)); wrong != "" {
+		return Faults{{Message: wrong, Code: ProblemKey}}
+	}
 	if err := ValidName(e.doc.Name); err != nil {
 		return Faults{{Message: err.Error(), Code: ProblemKey}}
 	}

@@ -31,6 +31,10 @@ type Explanation struct {
 	Allow   []string `json:"allow,omitempty"`
 
 	Winner *ExplainedRoute `json:"winner,omitempty"`
+	// Answer is the gateway's own, in place of an instance's, to a request
+	// that matches and that the plugins let through; nil where the table
+	// knows of none.
+	Answer *ExplainedAnswer `json:"answer,omitempty"`
 	// Losers are the other routes whose host and path match, in the order in
 	// which they would be tried.
 	Losers []ExplainedLoser `json:"losers"`
@@ -63,6 +67,13 @@ type ExplainedRoute struct {
 	// Why names the rule that put it before the next route that would have
 	// taken the request.
 	Why string `json:"why"`
+}
+
+// ExplainedAnswer is an answer of the gateway's own.
+type ExplainedAnswer struct {
+	Status int    `json:"status"`
+	Code   Code   `json:"code"`
+	Detail string `json:"detail"`
 }
 
 // ExplainedLoser is a route whose host and path match, and why it does not
@@ -235,6 +246,9 @@ func (e *Explanation) explainMatch(m *Match, rawQuery string, plugins []string) 
 	if err != nil {
 		e.Outcome, e.Refusal = ExplainRefused, err.Error()
 	}
+	if m.Route.State == RouteInvalid {
+		e.answer(CodeRouteInvalid, "the route's configuration is not valid, and it never had one that was")
+	}
 	if m.Service == nil {
 		return
 	}
@@ -246,6 +260,39 @@ func (e *Explanation) explainMatch(m *Match, rawQuery string, plugins []string) 
 		e.Shares = m.Service.Shares()
 	}
 	e.explainInstances(subset)
+	if e.Outcome == ExplainMatched && e.Answer == nil && !m.Service.serves(e.Subset) {
+		e.answer(CodeNoHealthyInstance, "no instance of "+m.Service.wanted(e.Subset)+" passes")
+	}
+}
+
+func (e *Explanation) answer(code Code, detail string) {
+	e.Answer = &ExplainedAnswer{Status: code.Status(), Code: code, Detail: detail}
+}
+
+// serves says whether a request to s, pinned to a colour or not, may meet a
+// subset with instances, as Choose would find it.
+func (s *Service) serves(pin string) bool {
+	sub := s.All
+	switch {
+	case pin != "":
+		sub = s.subsets[pin]
+	case len(s.split.shares) > 0:
+		return true
+	case len(s.choice.serving) > 0:
+		sub = s.split.fallback
+	}
+	return sub != nil && len(sub.Instances) > 0 || s.standIn != nil && len(s.standIn.Instances) > 0
+}
+
+// wanted names what serves asks about.
+func (s *Service) wanted(pin string) string {
+	if pin == "" {
+		pin = s.choice.serving.String()
+	}
+	if pin == "" {
+		return "service " + s.Name
+	}
+	return "service " + s.Name + " in " + pin
 }
 
 func (e *Explanation) explainInstances(subset *Subset) {

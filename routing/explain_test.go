@@ -2,6 +2,7 @@ package routing
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"reflect"
 	"testing"
@@ -123,4 +124,33 @@ func TestExplainOfARedirectAndAPinnedSubset(t *testing.T) {
 	if e.Subset != "green" || len(e.Instances) != 1 || e.Instances[0].ID != "g" || e.Shares != nil {
 		t.Errorf("got %+v", e)
 	}
+}
+
+func TestExplainSaysTheAnswerWhereNoInstanceWillGiveOne(t *testing.T) {
+	w := newWorld(t).put("routes/orders", orders).instances("orders").
+		put("routes/broken", `{"path":"/broken","servise":"orders"}`).
+		put("routes/green", `{"path":"/green","service":"orders","subset":"green"}`)
+	w.build()
+	answered := func(path, want string) {
+		t.Helper()
+		got := ""
+		if a := w.table.Explain(&Request{Method: "GET", Path: Path{Forward: path}}, nil).Answer; a != nil {
+			got = fmt.Sprintf("%d %s: %s", a.Status, a.Code, a.Detail)
+		}
+		equal(t, path, got, want)
+	}
+	const none = "503 no_healthy_instance: no instance of service orders"
+	answered("/orders/1", none+" passes")
+	answered("/green", none+" in green passes")
+	answered("/broken", "503 route_invalid: the route's configuration is not valid, and it never had one that was")
+	answered("/nowhere", "")
+	w.instances("orders", "b1:blue").build()
+	answered("/orders/1", "")
+	answered("/green", none+" in green passes")
+	w.put("active/orders", "blue").build()
+	w.instances("orders", "g1:green").build()
+	answered("/orders/1", none+" in blue passes")
+	answered("/green", "")
+	w.put("services/orders", `{"on_empty":"subset green"}`).build()
+	answered("/orders/1", "")
 }

@@ -25,6 +25,10 @@ type Table struct {
 	problems []Problem
 	held     []Held
 	active   map[string]string
+	// choices are those decided, of services without a route too: what a
+	// restart should know.
+	choices   map[string]string
+	undecided []string
 
 	snapshot discovery.Snapshot
 	memory   memory
@@ -64,8 +68,14 @@ func (t *Table) Problems() []Problem { return t.problems }
 func (t *Table) Held() []Held { return t.held }
 
 // Active returns the active value in effect by service; services without one
-// are absent. The map must not be changed.
+// or without a route are absent, and so are those of Undecided. The map must
+// not be changed.
 func (t *Table) Active() map[string]string { return t.active }
+
+// Undecided returns the services with a route and an active key about whose
+// instances the registry has not answered yet, by name. The slice must not be
+// changed.
+func (t *Table) Undecided() []string { return t.undecided }
 
 // ChangedSource names the source whose change led from old, which may be
 // nil, to t; where several changed, the one whose change was seen first.

@@ -3,6 +3,8 @@ package routing
 import (
 	"errors"
 	"strings"
+
+	"github.com/sluice-gateway/sluice/discovery"
 )
 
 // maxNameBytes is the length of the longest name of a document, service or
@@ -31,6 +33,22 @@ func acceptName(s string) string {
 		}
 	}
 	return ""
+}
+
+// acceptFolder accepts the folder of a key that holds a document.
+func acceptFolder(folder string) string {
+	var folders []string
+	for _, k := range discovery.Kinds() {
+		if folder == string(k) {
+			return ""
+		}
+		folders = append(folders, string(k))
+	}
+	accepted := "accepted are " + list(folders)
+	if folder == "" {
+		return "the key is in no folder, so it is not read; " + accepted
+	}
+	return quoted(folder) + " is not a folder of documents, so the key is not read" + suggestion(folder, folders) + "; " + accepted
 }
 
 // acceptTag accepts a Consul tag to compare with.

@@ -59,6 +59,7 @@ type registration struct {
 	service      agentService
 	checkEvery   time.Duration // of a TTL check, else 0
 	healthy      func() bool
+	away         bool // the last try failed
 	client       *http.Client
 	log          *slog.Logger
 }
@@ -108,14 +109,14 @@ func (r *registration) keep(ctx context.Context) {
 		defer t.Stop()
 		report = t.C
 	}
-	up := r.ensure(ctx, false)
+	up := r.ensure(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			r.leave()
 			return
 		case <-look.C:
-			up = r.ensure(ctx, up)
+			up = r.ensure(ctx)
 		case <-report:
 			if up {
 				up = r.reportHealth(ctx)
@@ -125,8 +126,8 @@ func (r *registration) keep(ctx context.Context) {
 }
 
 // ensure registers the service unless the agent has it, and says whether it
-// has it now. The change is logged, not each try.
-func (r *registration) ensure(ctx context.Context, was bool) bool {
+// has it now. The first failure of a spell is logged, not each try.
+func (r *registration) ensure(ctx context.Context) bool {
 	err := r.look(ctx)
 	if errors.Is(err, errUnknown) {
 		err = r.call(ctx, http.MethodPut, "/v1/agent/service/register?replace-existing-checks=true", r.service)
@@ -134,9 +135,10 @@ func (r *registration) ensure(ctx context.Context, was bool) bool {
 			r.log.Info("registered", "consul", r.agent)
 		}
 	}
-	if err != nil && was {
-		r.log.Warn("the agent is away; trying on", "consul", r.agent, "error", err)
+	if err != nil && !r.away && ctx.Err() == nil {
+		r.log.Warn("not registered; trying on", "consul", r.agent, "error", err)
 	}
+	r.away = err != nil
 	return err == nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"reflect"
 	"slices"
@@ -112,6 +114,26 @@ func TestServiceStandsInConsulAsTold(t *testing.T) {
 	}
 	if !strings.HasSuffix(s.addr, ":"+strconv.Itoa(got.Port)) {
 		t.Errorf("registered port %d, serves on %s", got.Port, s.addr)
+	}
+}
+
+func TestAnAgentThatWasNeverThereIsLoggedOnce(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().(*net.TCPAddr)
+	l.Close() // nobody answers there now
+	var log strings.Builder
+	r := newRegistration(options{name: "orders", check: checkNone, consul: "http://" + addr.String()}, addr, nil,
+		slog.New(slog.NewTextHandler(&log, nil)))
+	for range 3 {
+		if r.ensure(t.Context()) {
+			t.Fatal("it is registered")
+		}
+	}
+	if n := strings.Count(log.String(), "not registered; trying on"); n != 1 || !strings.Contains(log.String(), addr.String()) {
+		t.Errorf("logged %d times:\n%s", n, log.String())
 	}
 }
 

@@ -62,7 +62,7 @@ func adminAddress(given string) (string, error) {
 	return u.Scheme + "://" + u.Host, nil
 }
 
-// get returns the body of a 200 answer.
+// get returns the body of a 200 answer that can be a gateway's.
 func (c *adminClient) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
 	target := c.base + path
 	if len(query) > 0 {
@@ -84,12 +84,32 @@ func (c *adminClient) get(ctx context.Context, path string, query url.Values) ([
 	if err != nil {
 		return nil, fmt.Errorf("read the gateway's answer: %w", err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		var p struct{ Detail string }
-		if json.Unmarshal(body, &p) == nil && p.Detail != "" {
-			return nil, fmt.Errorf("the gateway answered %s: %s", resp.Status, p.Detail)
-		}
-		return nil, fmt.Errorf("the gateway answered %s", resp.Status)
+	var answer map[string]json.RawMessage
+	if err := json.Unmarshal(body, &answer); err != nil {
+		answer = nil
 	}
-	return body, nil
+	var detail string
+	_ = json.Unmarshal(answer["detail"], &detail) // not there, or no text: ""
+	switch {
+	case resp.StatusCode == http.StatusOK && answer[mark(path)] != nil:
+		return body, nil
+	case resp.StatusCode == http.StatusOK:
+		return nil, fmt.Errorf("%s answered what no admin listener does: is it that of the gateway?", c.base)
+	case resp.StatusCode == http.StatusNotFound || detail == "": // a listener for traffic has details too
+		return nil, fmt.Errorf("%s answered %s: is it the admin listener of the gateway?", c.base, resp.Status)
+	}
+	return nil, fmt.Errorf("the gateway answered %s: %s", resp.Status, detail)
+}
+
+// mark is a field that the admin listener's answer to path always has.
+func mark(path string) string {
+	switch path {
+	case "/livez":
+		return "status"
+	case "/api/v1/status":
+		return "gateway"
+	case "/api/v1/explain":
+		return "outcome"
+	}
+	return "items"
 }

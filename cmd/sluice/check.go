@@ -25,7 +25,8 @@ func checkCommand() *cobra.Command {
 		Short: "Validate the configuration and documents offline",
 		Long: "Reads the configuration and any documents with the code that serve uses, and prints\n" +
 			"every fault with file and field. A document is a file whose folder says what it is\n" +
-			"(routes, services, plugins, consumers, active), or a directory with those folders.",
+			"(routes, services, plugins, consumers, active; in any other it is read as a route), or a\n" +
+			"directory with those folders.",
 		Example: "  sluice check -c sluice.yaml\n  sluice check routes/orders.yaml services/orders.yaml\n  sluice check ./documents",
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, paths []string) error {

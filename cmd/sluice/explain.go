@@ -48,7 +48,7 @@ func explainCommand() *cobra.Command {
 			if err := json.Unmarshal(body, &e); err != nil {
 				return fmt.Errorf("read the gateway's answer: %w", err)
 			}
-			return printExplanation(cmd.OutOrStdout(), e)
+			return printExplanation(cmd.OutOrStdout(), e, a[1])
 		},
 	}
 	f.register(cmd)
@@ -80,6 +80,19 @@ func checkQuestion(method, target string, headers []string) error {
 	return nil
 }
 
+// sentPath is the path of target as it stands there.
+func sentPath(target string) string {
+	if _, rest, ok := strings.Cut(target, "://"); ok && !strings.HasPrefix(target, "/") {
+		i := strings.IndexAny(rest, "/?")
+		if i < 0 {
+			return ""
+		}
+		target = rest[i:]
+	}
+	path, _, _ := strings.Cut(target, "?")
+	return path
+}
+
 // isToken says whether s can be a method or a header's name (RFC 9110, 5.6.2).
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
@@ -87,18 +100,25 @@ func isToken(s string) bool {
 	})
 }
 
-// printExplanation writes e for people.
-func printExplanation(w io.Writer, e routing.Explanation) error {
+// printExplanation writes e for people; sent is the URL that was asked about.
+func printExplanation(w io.Writer, e routing.Explanation, sent string) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	line := func(name string, cells ...any) {
 		if text := join(cells...); text != "" {
 			fmt.Fprintf(t, "%s\t%s\n", name, text)
 		}
 	}
-	line("request", e.Method+" "+e.Host+e.NormalisedPath)
+	path := e.NormalisedPath
+	if path == "" { // refused: what was sent is what there is to see
+		path = sentPath(sent)
+	}
+	line("request", e.Method+" "+e.Host+path)
 	line("matched as", e.MatchedPath)
 	line("outcome", e.Outcome)
 	line("refused", e.Refusal)
+	if a := e.Answer; a != nil {
+		line("answer", fmt.Sprintf("%d %s: %s", a.Status, a.Code, a.Detail))
+	}
 	line("allow", strings.Join(e.Allow, ", "))
 	if r := e.Winner; r != nil {
 		line("route", fmt.Sprintf("%s (%s)", r.Name, r.State))

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -33,6 +35,9 @@ func getCommand() *cobra.Command {
 			if !slices.Contains(kinds(), a[0]) {
 				return usageError{fmt.Errorf("get: %q is not one of %s", a[0], strings.Join(kinds(), ", "))}
 			}
+			if a[0] == "status" && len(a) == 2 {
+				return usageError{errors.New("get: status takes no NAME: it is that of the gateway that --admin names")}
+			}
 			print, ok := printers()[output]
 			if !ok {
 				return usageError{fmt.Errorf("-o: %q is not one of table, json, yaml", output)}
@@ -49,12 +54,39 @@ func getCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(a) == 2 && empty(body) {
+				if err := c.known(cmd.Context(), a[0], query); err != nil {
+					return err
+				}
+			}
 			return print(cmd.OutOrStdout(), a[0], body)
 		},
 	}
 	f.register(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	return cmd
+}
+
+// known says why a list about the name in query is empty, or nil where that
+// is an answer: a service may have no instance, and a good document no problem.
+func (c *adminClient) known(ctx context.Context, kind string, query url.Values) error {
+	switch kind {
+	case "problems":
+		return nil
+	case "instances":
+		body, err := c.get(ctx, "/api/v1/services", query)
+		if err != nil || !empty(body) {
+			return err
+		}
+		kind = "services"
+	}
+	return fmt.Errorf("no %s %q", strings.TrimSuffix(kind, "s"), query.Get("name"))
+}
+
+// empty says whether body is a list without items.
+func empty(body []byte) bool {
+	var l struct{ Items []json.RawMessage }
+	return json.Unmarshal(body, &l) == nil && len(l.Items) == 0
 }
 
 type printer func(w io.Writer, kind string, body []byte) error
@@ -144,10 +176,13 @@ func statusTable(w io.Writer, body []byte) error {
 	fmt.Fprintf(w, "gateway\t%s\naddress\t%s\nrevision\t%d\ngeneration\t%d\nroutes\t%d\nproblems\t%d\n",
 		s.Gateway, s.Address, s.Revision, s.Generation, s.Routes, len(s.Problems))
 	for _, name := range slices.Sorted(maps.Keys(s.Active)) {
-		fmt.Fprintf(w, "active %s\t%s\n", name, s.Active[name])
+		fmt.Fprintf(w, "active %s\t%s\n", name, orAll(s.Active[name]))
 	}
 	for _, h := range s.Held {
-		fmt.Fprintf(w, "held %s\twants %s, serves %s: %s\n", h.Service, h.Wanted, dash(h.Serving), h.Reason)
+		fmt.Fprintf(w, "held %s\twants %s, serves %s: %s\n", h.Service, h.Wanted, orAll(h.Serving), h.Reason)
+	}
+	for _, name := range s.Undecided {
+		fmt.Fprintf(w, "undecided %s\tits instances are not known yet\n", name)
 	}
 	_, err := fmt.Fprintf(w, "updated\t%s\n", s.UpdatedAt.Format(time.RFC3339))
 	return err
@@ -165,6 +200,14 @@ func join(cells ...any) string {
 		}, fmt.Sprint(c))
 	}
 	return strings.Join(parts, "\t")
+}
+
+// orAll shows an active value, which is empty where all instances serve.
+func orAll(active string) string {
+	if active == "" {
+		return "all"
+	}
+	return active
 }
 
 func list(s []string) string { return dash(strings.Join(s, ",")) }

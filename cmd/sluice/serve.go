@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	stdlog "log"
@@ -24,7 +25,11 @@ func serveCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := configs.Load(config, cmd.Flags())
 			if err != nil {
-				return fmt.Errorf("configuration: %w", err)
+				err = fmt.Errorf("configuration: %w", err)
+				if flag := (configs.FlagError{}); errors.As(err, &flag) {
+					return usageError{err}
+				}
+				return err
 			}
 			log := newLogger(cmd.ErrOrStderr(), cfg.Log)
 			tuneMemory(os.DirFS("/"), log)

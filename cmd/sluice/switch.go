@@ -29,12 +29,14 @@ func switchCommand() *cobra.Command {
 		Long: "Writes the active key of a service into etcd. With --wait it returns once every\n" +
 			"live gateway (each keeps a status key under a lease) has applied that revision and\n" +
 			"the choice is in effect; a flip that is held, because the subset has too few passing\n" +
-			"instances, is waited for as well, and reported when --timeout is over.",
+			"instances, is waited for as well, and reported when --timeout is over. Where no\n" +
+			"gateway has a route to the service, nothing can take effect: --wait says so and\n" +
+			"fails. Without --wait the key is written, and nothing else is looked at.",
 		Example: "  sluice switch orders green --wait\n  sluice switch orders blue=90,green=10",
 		Args:    args(cobra.ExactArgs(2), "SERVICE green | SERVICE blue=90,green=10"),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			if err := routing.ValidName(a[0]); err != nil {
-				return usageError{fmt.Errorf("switch: service %q: %w", a[0], err)}
+				return usageError{fmt.Errorf("switch: service %w", err)} // the error quotes the name
 			}
 			active, err := routing.ParseActive(a[1])
 			if err != nil {
@@ -75,23 +77,35 @@ func switchCommand() *cobra.Command {
 	return cmd
 }
 
-// waitApplied follows the status keys until every gateway serves want.
+// waitApplied follows the status keys until every gateway that has a route to
+// the service serves want, or none has one.
 func waitApplied(ctx context.Context, cmd *cobra.Command, w *etcd.Writer, service, want string, revision int64) error {
 	start := time.Now()
 	var waiting []string
-	gateways := 0
+	gateways, unrouted := 0, 0
 	err := w.WatchStatuses(ctx, func(statuses map[string][]byte) bool {
-		waiting, gateways = waiting[:0], len(statuses)
+		waiting, gateways, unrouted = waiting[:0], len(statuses), 0
 		for _, name := range slices.Sorted(maps.Keys(statuses)) {
-			if reason := notApplied(statuses[name], service, want, revision); reason != "" {
+			routed, reason := applied(statuses[name], service, want, revision)
+			switch {
+			case reason != "":
 				waiting = append(waiting, name+" "+reason)
+			case !routed:
+				unrouted++
 			}
 		}
 		return len(waiting) == 0 && gateways > 0
 	})
 	switch {
+	case err == nil && unrouted == gateways:
+		return fmt.Errorf("switch: written, but no gateway has a route to service %q: nothing was flipped", service)
 	case err == nil:
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "applied by %d gateways after %s\n", gateways, time.Since(start).Round(time.Millisecond))
+		beside := ""
+		if unrouted > 0 {
+			beside = fmt.Sprintf("; %s without a route to it", count(unrouted, "gateway"))
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "applied by %s after %s%s\n",
+			count(gateways-unrouted, "gateway"), time.Since(start).Round(time.Millisecond), beside)
 		return err
 	case ctx.Err() != nil && gateways == 0:
 		return errors.New("switch: written, but no live gateway keeps a status key")
@@ -102,24 +116,36 @@ func waitApplied(ctx context.Context, cmd *cobra.Command, w *etcd.Writer, servic
 	}
 }
 
-// notApplied says why the gateway of this status does not serve want yet.
-func notApplied(status []byte, service, want string, revision int64) string {
+// applied says whether the gateway of this status has a route to service, and
+// why it does not serve want yet, or "". One at a newer revision may have been
+// told otherwise since.
+func applied(status []byte, service, want string, revision int64) (routed bool, reason string) {
 	var s admin.Status
 	if err := json.Unmarshal(status, &s); err != nil {
-		return "has a status that cannot be read"
+		return false, "has a status that cannot be read"
 	}
 	if s.Revision < revision {
-		return fmt.Sprintf("is at revision %d", s.Revision)
+		return false, fmt.Sprintf("is at revision %d", s.Revision)
 	}
 	for _, h := range s.Held {
 		if h.Service == service {
-			return "holds it: " + h.Reason
+			return true, "holds it: " + h.Reason
 		}
 	}
-	// A gateway without a route to the service has nothing to apply; one at a
-	// newer revision may have been told otherwise since.
-	if got, ok := s.Active[service]; ok && got != want && s.Revision == revision {
-		return "serves " + got
+	if slices.Contains(s.Undecided, service) {
+		return true, "waits for an answer about the instances of " + service
 	}
-	return ""
+	got, ok := s.Active[service]
+	if ok && got != want && s.Revision == revision {
+		return true, "serves " + got
+	}
+	return ok, ""
+}
+
+// count is "1 gateway" or "2 gateways".
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }

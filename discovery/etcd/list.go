@@ -21,12 +21,12 @@ const pageSize = 1000
 // keyRange is [start, end) in the order of bytes.
 type keyRange struct{ start, end string }
 
-// documentRange spans the folders of documents and leaves out status, which
-// sorts behind them and changes far more often.
+// documentRange spans the folders of documents, and all that is put beside
+// them by mistake, up to status, which sorts behind them and changes far more
+// often. What sorts behind status is not looked at: it would take a second
+// watch.
 func (c Config) documentRange() keyRange {
-	kinds := discovery.Kinds()
-	slices.Sort(kinds)
-	return keyRange{start: c.prefix() + "/" + string(kinds[0]) + "/", end: c.statusPrefix()}
+	return keyRange{start: c.prefix() + "/", end: c.statusPrefix()}
 }
 
 // listing is everything in a range at one revision of one cluster.
@@ -64,22 +64,24 @@ func get(ctx context.Context, kv clientv3.KV, key string, opts ...clientv3.OpOpt
 	return kv.Get(ctx, key, opts...)
 }
 
-// document reads the key of kv, and says no to keys outside the folders of
-// documents. A key that is deeper than a name, or has none, is still handed
-// on: routing tells its writer what is wrong with it.
-func (c Config) document(kv *mvccpb.KeyValue) (*discovery.Document, bool) {
-	rest, ok := strings.CutPrefix(string(kv.Key), c.prefix()+"/")
-	if !ok {
-		return nil, false
-	}
+// document reads the key of kv, which lies below the prefix. One whose folder
+// holds no documents, or that is deeper than a name or has none, is handed on
+// too: routing tells its writer what is wrong with it. The value of a key in a
+// folder unknown here is not kept: it may be anything.
+func (c Config) document(kv *mvccpb.KeyValue) *discovery.Document {
+	rest := strings.TrimPrefix(string(kv.Key), c.prefix()+"/")
 	kind, name, ok := strings.Cut(rest, "/")
-	if !ok || !slices.Contains(discovery.Kinds(), discovery.Kind(kind)) {
-		return nil, false
+	if !ok {
+		kind, name = "", rest
 	}
-	return &discovery.Document{
+	d := &discovery.Document{
 		Key: string(kv.Key), Kind: discovery.Kind(kind), Name: name, Source: discovery.SourceEtcd,
-		Value: kv.Value, Revision: kv.ModRevision, Created: kv.CreateRevision,
-	}, true
+		Revision: kv.ModRevision, Created: kv.CreateRevision,
+	}
+	if slices.Contains(discovery.Kinds(), d.Kind) {
+		d.Value = kv.Value
+	}
+	return d
 }
 
 // fillPrevious asks for the value before this one of each active document

@@ -133,10 +133,7 @@ func (f *follower) relist(ctx context.Context, client clientv3.KV) (wentBack boo
 	docs := make([]*discovery.Document, 0, len(l.kvs))
 	var fresh []*discovery.Document
 	for _, kv := range l.kvs {
-		d, ok := f.cfg.document(kv)
-		if !ok {
-			continue
-		}
+		d := f.cfg.document(kv)
 		docs = append(docs, d)
 		if _, held := f.pic.reuse(d); !held {
 			fresh = append(fresh, d)

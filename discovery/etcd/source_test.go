@@ -17,20 +17,22 @@ func TestADocumentCarriesItsKeyAndRevisions(t *testing.T) {
 	flipped := e.Put("/sluice/active/orders", "green")
 	route := e.Put("/sluice/routes/orders", `{"path":"/orders/*"}`)
 	e.Put("/sluice/status/gw-1", "{}")
-	e.Put("/sluice/other/thing", "{}")
-	e.Put("/sluice/routes", "{}")
+	folder := e.Put("/sluice/servces/thing", "{}")
+	alone := e.Put("/sluice/Orders", "{}")
 	e.Put("/sluiced/routes/orders", "{}")
 	last := e.Put("/sluice/routes/team/orders", "deep")
 
 	_, sink := follow(t, configFor(e.Endpoint))
 	state := awaitValue(t, sink, "/sluice/routes/team/orders", "deep")
 	want := []discovery.Document{
+		{Key: "/sluice/Orders", Name: "Orders", Source: "etcd", Revision: alone, Created: alone},
 		{Key: "/sluice/active/orders", Kind: "active", Name: "orders", Source: "etcd",
 			Value: []byte("green"), Revision: flipped, Created: created, Previous: []byte("blue")},
 		{Key: "/sluice/routes/orders", Kind: "routes", Name: "orders", Source: "etcd",
 			Value: []byte(`{"path":"/orders/*"}`), Revision: route, Created: route},
 		{Key: "/sluice/routes/team/orders", Kind: "routes", Name: "team/orders", Source: "etcd",
 			Value: []byte("deep"), Revision: last, Created: last},
+		{Key: "/sluice/servces/thing", Kind: "servces", Name: "thing", Source: "etcd", Revision: folder, Created: folder},
 	}
 	compareDocuments(t, state.Documents, want)
 	if state.Revision != last || state.Stored || state.Seen.IsZero() {
@@ -39,7 +41,7 @@ func TestADocumentCarriesItsKeyAndRevisions(t *testing.T) {
 
 	again := e.Put("/sluice/active/orders", "red")
 	state = awaitValue(t, sink, "/sluice/active/orders", "red")
-	want[0].Value, want[0].Revision, want[0].Previous = []byte("red"), again, []byte("green")
+	want[1].Value, want[1].Revision, want[1].Previous = []byte("red"), again, []byte("green")
 	compareDocuments(t, state.Documents, want)
 }
 
@@ -175,4 +177,16 @@ func TestItSpeaksTLSWithAClientCertificate(t *testing.T) {
 func lastPointer(sink *discoverytest.Sink) *discovery.Documents {
 	state, _ := sink.Last()
 	return state.Documents
+}
+
+func TestAMistypedFolderIsFollowedLikeTheOthers(t *testing.T) {
+	t.Parallel()
+	e := testenv.StartEtcd(t)
+	_, sink := follow(t, configFor(e.Endpoint))
+	sink.Await(t, patience, "the first report", func(discovery.State) bool { return true })
+	const key = "/sluice/Route/x"
+	e.Put(key, `{"path":"/x"}`)
+	sink.Await(t, patience, "the key", func(s discovery.State) bool { return s.Documents.Get(key) != nil })
+	e.Delete(key)
+	sink.Await(t, patience, "its end", func(s discovery.State) bool { return s.Documents.Get(key) == nil })
 }

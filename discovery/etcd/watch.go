@@ -129,10 +129,7 @@ func (w *watcher) take(ctx context.Context, res clientv3.WatchResponse) error {
 			// A list in between was ahead of the stream.
 			continue
 		}
-		d, ok := w.cfg.document(ev.Kv)
-		if !ok {
-			continue
-		}
+		d := w.cfg.document(ev.Kv)
 		if len(w.pending) == 0 {
 			w.since = now
 		}

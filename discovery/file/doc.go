@@ -4,7 +4,8 @@
 //	active/NAME
 //
 // also with the endings .yml and .json, and active/NAME.txt. Hidden files and
-// the backups of editors are left alone. Links are followed, so that a mounted
+// the backups of editors are left alone. What ends like a document in a folder
+// of another name is reported without its value, as a mistake in its key. Links are followed, so that a mounted
 // Kubernetes ConfigMap works, whose update swaps one link.
 //
 // A change is seen by the notifications of the system and read once they have

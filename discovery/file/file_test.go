@@ -85,7 +85,7 @@ func TestEachChangeIsOneRevision(t *testing.T) {
 		"routes/orders.yaml": "a", "routes/users.json": "b", "services/orders.yml": "c",
 		"consumers/ann.yaml": "d", "plugins/cors.yaml": "e", "active/orders": "blue",
 		"routes/.hidden.yaml": "x", "routes/orders.yaml~": "x", "routes/README.md": "x",
-		"routes/deeper/x.yaml": "x", "other/y.yaml": "x", "z.yaml": "x",
+		"routes/deeper/x.yaml": "x", "other/y.txt": "x", "z.yaml": "x",
 	})
 	sink := follow(t, dir)
 	first := await(t, sink, `file active orders active/orders=blue rev 1 created 1 previous ""

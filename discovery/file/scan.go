@@ -51,14 +51,39 @@ type scan struct {
 // read scans dir, which held what before says; files that did not change are
 // not read again. It fails only when dir itself cannot be read.
 func read(dir string, before scan) (scan, error) {
-	if _, err := os.ReadDir(dir); err != nil {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
 		return scan{}, err
 	}
 	s := scan{contents: map[string]content{}, faults: map[string]error{}}
 	for _, kind := range discovery.Kinds() {
 		s.folder(dir, kind, before)
 	}
+	for _, e := range entries {
+		if !slices.Contains(discovery.Kinds(), discovery.Kind(e.Name())) && !ignored(e.Name()) {
+			s.stray(dir, e.Name())
+		}
+	}
 	return s, nil
+}
+
+// stray takes what looks like documents in a folder that is none of theirs, as
+// servces: unread, for routing to tell their writer. Other files are nobody's
+// mistake.
+func (s *scan) stray(dir, folder string) {
+	entries, err := os.ReadDir(filepath.Join(dir, folder))
+	if err != nil {
+		return // a file, as most are
+	}
+	for _, e := range entries {
+		ending := path.Ext(e.Name())
+		if e.IsDir() || ignored(e.Name()) || !slices.Contains(endingsOf(discovery.KindRoute), ending) {
+			continue
+		}
+		s.contents[path.Join(folder, e.Name())] = content{
+			kind: discovery.Kind(folder), name: strings.TrimSuffix(e.Name(), ending),
+		}
+	}
 }
 
 func (s *scan) folder(dir string, kind discovery.Kind, before scan) {
@@ -171,6 +196,9 @@ func Load(dir string) (*discovery.Documents, error) {
 		return nil, fmt.Errorf("read documents: %w", err)
 	}
 	if s.folders == 0 {
+		if full, err := filepath.Abs(dir); err == nil && slices.Contains(discovery.Kinds(), discovery.Kind(filepath.Base(full))) {
+			return nil, fmt.Errorf("read documents: %s is one of the folders of documents: give the directory above it, %s", dir, filepath.Dir(full))
+		}
 		return nil, fmt.Errorf("read documents: %s holds none of the folders %v", dir, discovery.Kinds())
 	}
 	var errs []error

@@ -3,6 +3,7 @@ package file
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -62,5 +63,30 @@ func put(t *testing.T, path, text string, at time.Time) {
 	}
 	if err := os.Chtimes(path, at, at); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestDocumentsInAMistypedFolderAreReportedUnread(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{
+		"routes/a.yaml": "path: /a", "servces/orders.yaml": "x", "servces/notes.md": "x", "servces/.hidden.yaml": "x",
+		"scripts/run.sh": "x", "sluice.yaml": "x", ".git/config.json": "x",
+	})
+	docs, err := Load(dir)
+	must(t, err)
+	want := `file routes a routes/a.yaml=path: /a rev 1 created 1 previous ""
+file servces orders servces/orders.yaml= rev 1 created 2 previous ""
+`
+	if got := lines(docs); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+func TestAFolderOfDocumentsGivenAsTheDirectoryNamesTheOneAboveIt(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"routes/a.yaml": "path: /a"})
+	_, err := Load(filepath.Join(dir, "routes"))
+	if err == nil || !strings.HasSuffix(err.Error(), "give the directory above it, "+dir) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -83,7 +83,7 @@ func (s *stack) steps() []step {
 		command: get("/shop/cart"),
 		want:    []string{`"code":\s*"route_not_found"`, `"status":\s*404`},
 	}, {
-		title:   "Start a service of your own; it brings its route along. Ctrl-C there takes both away.",
+		title:   "Start a service of your own; it brings its route along. Ctrl-C there takes it away at once, its route 30 s later.",
 		command: "bin/demo-service -name payments -tags 'sluice.path=/payments/*'",
 		want:    []string{`demo-service payments payments-\d+ listening on 127\.0\.0\.1:\d+`},
 		stays:   true,

@@ -43,7 +43,7 @@ func TestOneEtcdKeyFlipsBlueToGreen(t *testing.T) {
 	s.eventually("blue serves", "/orders/1", func(a answer) bool { return a.Colour == "blue" })
 
 	out, errs, code := sluice(t, "switch", "orders", "green", "--wait", "-c", s.gateway.ConfigFile)
-	if code != 0 || !strings.Contains(out, "applied by 1 gateways") {
+	if code != 0 || !strings.Contains(out, "applied by 1 gateway after") {
 		t.Fatalf("switch: exit %d\n%s%s", code, out, errs)
 	}
 	for range 20 {
@@ -57,6 +57,29 @@ func TestOneEtcdKeyFlipsBlueToGreen(t *testing.T) {
 	equal(t, "held", s.status().Held[0].Wanted, "red")
 	s.service("orders", "r1", "-tags", "red")
 	s.eventually("red is ready and takes over", "/orders/1", func(a answer) bool { return a.Instance == "r1" })
+}
+
+func TestASwitchOfAServiceWithoutARouteSaysThatNothingWasFlipped(t *testing.T) {
+	s := newSite(t, testenv.GatewayOptions{})
+	s.service("orders", "g1", "-tags", "green")
+	for _, service := range []string{"ordres", "orders"} { // one that is not there, and one without a route
+		for range 2 { // the same choice again is in effect no more than before
+			start := time.Now()
+			out, errs, code := sluice(t, "switch", service, "green", "--wait", "--timeout", "30s", "-c", s.gateway.ConfigFile)
+			if code != 1 || !strings.Contains(errs, `written, but no gateway has a route to service "`+service+`": nothing was flipped`) ||
+				!strings.Contains(out, "/sluice/active/"+service+" = green at revision") {
+				t.Errorf("exit %d\n%s%s", code, out, errs)
+			}
+			if took := time.Since(start); took > 15*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		}
+	}
+	equal(t, "claimed to be in effect", s.status().Active, map[string]string{})
+	s.etcd.Put("/sluice/routes/orders", `{"path":"/orders/*","service":"orders"}`)
+	if out, errs, code := sluice(t, "switch", "orders", "green", "--wait", "-c", s.gateway.ConfigFile); code != 0 {
+		t.Errorf("with a route: exit %d\n%s%s", code, out, errs)
+	}
 }
 
 func TestWhatOneTransactionWroteGoesLiveInOneSwap(t *testing.T) {
@@ -116,6 +139,21 @@ func TestE10AWrongDocumentTouchesNothingElse(t *testing.T) {
 	if !strings.Contains(out, "servce") {
 		t.Errorf("get problems does not name the field:\n%s", out)
 	}
+}
+
+func TestAKeyInAMistypedFolderIsAProblem(t *testing.T) {
+	s := newSite(t, testenv.GatewayOptions{})
+	s.etcd.Put("/sluice/servces/orders", `{}`)
+	s.etcd.Put("/sluice/Routes/x", `{"path":"/x"}`)
+	testenv.Eventually(t, 20*time.Second, "both are told of", func() bool { return len(s.problems()) == 2 })
+	equal(t, "problems", s.problems(), []string{"/sluice/Routes/x invalid_key nothing", "/sluice/servces/orders invalid_key nothing"})
+	out, errs, code := sluice(t, "get", "problems", "orders", "-c", s.gateway.ConfigFile)
+	if code != 0 || !strings.Contains(out, "did you mean services?") || strings.Contains(out, "Routes") {
+		t.Errorf("by name: exit %d\n%s%s", code, out, errs)
+	}
+	s.etcd.Delete("/sluice/servces/orders")
+	s.etcd.Delete("/sluice/Routes/x")
+	testenv.Eventually(t, 20*time.Second, "both are gone", func() bool { return len(s.problems()) == 0 })
 }
 
 func TestExplainSaysWhyARequestGoesWhereItGoes(t *testing.T) {
