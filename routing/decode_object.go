@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sluice-gateway/sluice/discovery"
 )
 
 // A check says what is wrong with a value and what is accepted, or "".
@@ -347,40 +349,10 @@ func fieldNames(t reflect.Type) []string {
 
 // suggestion is "; did you mean X?" where a word is close to s.
 func suggestion(s string, words []string) string {
-	best, least := "", len(s)/3+2
-	if len(s) > 64 {
-		return ""
+	if best := discovery.Nearest(s, words, len(s)/3+1); best != "" {
+		return "; did you mean " + best + "?"
 	}
-	for _, w := range words {
-		if d := editDistance(strings.ToLower(s), w); d < least {
-			best, least = w, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return "; did you mean " + best + "?"
-}
-
-// editDistance counts the letters to insert, delete or change.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		corner := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := corner
-			if a[i] != b[j] {
-				change++
-			}
-			corner = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }
 
 // joinField gives the path of a field: "retry.on", or headers["x.y"] where

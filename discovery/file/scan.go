@@ -60,16 +60,25 @@ func read(dir string, before scan) (scan, error) {
 		s.folder(dir, kind, before)
 	}
 	for _, e := range entries {
-		if !slices.Contains(discovery.Kinds(), discovery.Kind(e.Name())) && !ignored(e.Name()) {
+		if mistyped(e.Name()) {
 			s.stray(dir, e.Name())
 		}
 	}
 	return s, nil
 }
 
-// stray takes what looks like documents in a folder that is none of theirs, as
-// servces: unread, for routing to tell their writer. Other files are nobody's
-// mistake.
+// mistyped says that a folder was meant to be one of documents. A directory of
+// documents may have others beside them.
+func mistyped(folder string) bool {
+	var kinds []string
+	for _, k := range discovery.Kinds() {
+		kinds = append(kinds, string(k))
+	}
+	return !slices.Contains(kinds, folder) && !ignored(folder) && discovery.Nearest(folder, kinds, 2) != ""
+}
+
+// stray takes what looks like documents in a mistyped folder: unread, for
+// routing to tell their writer. Other files are nobody's mistake.
 func (s *scan) stray(dir, folder string) {
 	entries, err := os.ReadDir(filepath.Join(dir, folder))
 	if err != nil {

@@ -70,7 +70,7 @@ func TestDocumentsInAMistypedFolderAreReportedUnread(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{
 		"routes/a.yaml": "path: /a", "servces/orders.yaml": "x", "servces/notes.md": "x", "servces/.hidden.yaml": "x",
-		"scripts/run.sh": "x", "sluice.yaml": "x", ".git/config.json": "x",
+		"scripts/run.sh": "x", "testdata/bad.yaml": "x", "charts/values.yaml": "x", "sluice.yaml": "x", ".git/config.json": "x",
 	})
 	docs, err := Load(dir)
 	must(t, err)
