@@ -116,6 +116,15 @@ var behaviours = map[string]func(w http.ResponseWriter, r *http.Request){
 	},
 	"/abort":   func(w http.ResponseWriter, _ *http.Request) { pieces(3000, 3)(w, nil); panic(http.ErrAbortHandler) },
 	"/aborted": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	"/halted": func(w http.ResponseWriter, _ *http.Request) {
+		length(w, "3")
+		w.WriteHeader(200)
+		panic(http.ErrAbortHandler)
+	},
+	"/held": func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "held")
+		panic(http.ErrAbortHandler)
+	},
 	"/cut": func(w http.ResponseWriter, _ *http.Request) {
 		length(w, "9000")
 		pieces(5000, 1)(w, nil)

@@ -158,14 +158,17 @@ func (c *conn) answer(req *http.Request) (again bool) {
 	w := &response{conn: c, ctx: ctx, req: req, header: http.Header{}, length: -1}
 	defer func() {
 		fault := recover()
+		w.over.Store(true)
 		ctx.end()
 		if fault == nil {
 			return
 		}
 		again = false
 		// As much of the response as left the handler's hands goes out: that it
-		// is not all, its framing tells.
-		_ = w.send()
+		// is not all, its framing tells. Half a head tells nothing.
+		if w.begun {
+			_ = w.send()
+		}
 		if err, ok := fault.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 			c.server.conf.Log.Error("panic while serving a request", slog.String("client", c.remote),
 				slog.Any("panic", fault), slog.String("stack", string(debug.Stack())))

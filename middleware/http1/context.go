@@ -62,10 +62,11 @@ func (x *requestContext) Value(key any) any {
 // fail ends the context because the client cannot be written to.
 func (x *requestContext) fail() {
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	x.over = true
-	if x.cancel != nil {
-		x.cancel()
+	cancel := x.cancel
+	x.mu.Unlock()
+	if cancel != nil {
+		cancel()
 	}
 }
 

@@ -2,10 +2,12 @@ package http1
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -21,6 +23,8 @@ const (
 // sizeUnknown is how many bytes of a body are held back to find out that they
 // are all of it, and so how long it is.
 const sizeUnknown = 2 << 10
+
+var errOver = errors.New("write a response: its handler has returned")
 
 // response is the http.ResponseWriter of a request. It has the fields that the
 // handler gave by the time it called WriteHeader.
@@ -41,6 +45,9 @@ type response struct {
 	trailing bool // there may be trailers
 	close    bool // no request may follow
 	err      error
+	// over: the handler has returned. Who writes all the same, against the
+	// rules of http.Handler, must not write into another's response.
+	over atomic.Bool
 }
 
 // facts are what the end of the head depends on.
@@ -65,7 +72,7 @@ func (w *response) Header() http.Header { return w.header }
 // WriteHeader implements http.ResponseWriter.
 func (w *response) WriteHeader(status int) {
 	switch {
-	case w.status != 0:
+	case w.status != 0 || w.over.Load():
 		return
 	case status < 100 || status > 999:
 		panic(fmt.Sprintf("write the status %d: there is no such", status))
@@ -213,6 +220,9 @@ func field(out *bytes.Buffer, name, value string) {
 
 // Write implements http.ResponseWriter.
 func (w *response) Write(p []byte) (int, error) {
+	if w.over.Load() {
+		return 0, errOver
+	}
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
@@ -295,6 +305,9 @@ func (w *response) Flush() { _ = w.FlushError() }
 
 // FlushError sends what the handler wrote so far.
 func (w *response) FlushError() error {
+	if w.over.Load() {
+		return errOver
+	}
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}

@@ -118,6 +118,24 @@ func (s *side) settle(t testing.TB) {
 	}
 }
 
+// Writing once the handler has returned is against the rules, and must not
+// reach the response of another.
+func TestWhoWritesTooLateWritesNothing(t *testing.T) {
+	kept := make(chan http.ResponseWriter, 1)
+	s := ours(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { kept <- w }), nil)
+	c := s.client(t)
+	c.send(t, get)
+	c.answer(t)
+	w := <-kept
+	s.settle(t) // it has returned
+	w.WriteHeader(103)
+	n, err := io.WriteString(w, "late")
+	if ferr := http.NewResponseController(w).Flush(); n != 0 || err == nil || ferr == nil {
+		t.Errorf("wrote %d, %v; flushed %v", n, err, ferr)
+	}
+	c.ended(t)
+}
+
 func TestTheContextEndsWithTheClientOnceSomebodyAsks(t *testing.T) {
 	for name, wait := range map[string]func(context.Context){
 		"by itself": func(ctx context.Context) { <-ctx.Done() },
