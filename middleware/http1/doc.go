@@ -4,7 +4,7 @@
 // net/http watches the client of every request with a goroutine of its own,
 // which the answer then has to stop; under a proxy, whose requests wait, that
 // is a third to a half of the processor time that a request costs
-// (docs/benchmarks.md). Here nobody watches until somebody asks for the end of
+// (docs/adr/0009). Here nobody watches until somebody asks for the end of
 // the request's context.
 //
 // Plain is a GET or HEAD of HTTP/1.1 without a body, whose whole head came in
