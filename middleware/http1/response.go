@@ -242,9 +242,7 @@ func (w *response) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		if len(w.held) > 0 {
-			w.begin(w.held, false)
-			w.body(w.held)
-			w.held = nil
+			w.release(false)
 		} else {
 			w.begin(p, false)
 		}
@@ -311,14 +309,21 @@ func (w *response) FlushError() error {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if !w.begun {
-		w.begin(w.held, false)
-		if len(w.held) > 0 {
-			w.body(w.held)
-			w.held = nil
-		}
-	}
+	w.release(false)
 	return w.send()
+}
+
+// release completes the head and lets go what was held back; all says that it
+// is the whole body.
+func (w *response) release(all bool) {
+	if w.begun {
+		return
+	}
+	w.begin(w.held, all)
+	if len(w.held) > 0 {
+		w.body(w.held)
+		w.held = nil
+	}
 }
 
 // finish ends the response.
@@ -326,12 +331,7 @@ func (w *response) finish() {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if !w.begun {
-		w.begin(w.held, true)
-		if len(w.held) > 0 {
-			w.body(w.held)
-		}
-	}
+	w.release(true)
 	if w.chunked {
 		w.conn.out.WriteString("0\r\n")
 		w.writeTrailers()
