@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -267,9 +269,8 @@ func TestAConnectionIsHandedOverWithAllThatWasRead(t *testing.T) {
 
 func TestSilentConnectionsAreClosed(t *testing.T) {
 	const silence = 20 * time.Millisecond
-	s := ours(t, http.HandlerFunc(echo), func(c *Config) { c.FirstTimeout, c.IdleTimeout = silence, silence })
-	s.client(t).ended(t)
-	c := s.client(t)
+	ours(t, http.HandlerFunc(echo), func(c *Config) { c.FirstTimeout = silence }).client(t).ended(t)
+	c := ours(t, http.HandlerFunc(echo), func(c *Config) { c.IdleTimeout = silence }).client(t)
 	c.send(t, get)
 	c.answer(t)
 	c.ended(t)
@@ -289,6 +290,7 @@ func TestShutdownEndsWhatIdlesAndWaitsForWhatServes(t *testing.T) {
 	idle.answer(t)
 	busy.send(t, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
 	<-begun
+	s.awaitConns(t, 3) // the fresh one is accepted
 	settled, done := make(chan struct{}), make(chan error)
 	go func() { done <- s.server.Shutdown(t.Context(), func() { close(settled) }) }()
 	idle.ended(t)
@@ -334,19 +336,14 @@ func TestWhatIsHandedOverDuringShutdownIsServed(t *testing.T) {
 	}
 }
 
+// awaitConns waits until n connections are being served.
 func (s *side) awaitConns(t testing.TB, n int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; {
+	testenv.Eventually(t, 20*time.Second, fmt.Sprintf("%d connections are served", n), func() bool {
 		s.server.mu.Lock()
-		have := len(s.server.conns)
-		s.server.mu.Unlock()
-		if have == n {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("there are %d connections", have)
-		}
-	}
+		defer s.server.mu.Unlock()
+		return len(s.server.conns) == n
+	})
 }
 
 func TestShutdownClosesWhatDoesNotEndInTime(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/net/nettest"
+
+	"github.com/sluice-gateway/sluice/test/testenv"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,7 +47,10 @@ func TestAConnDoesWhatEveryNetConnDoes(t *testing.T) {
 	})
 }
 
-const soon = 20 * time.Millisecond
+const (
+	soon     = 20 * time.Millisecond
+	patience = 20 * time.Second
+)
 
 func TestADeadlineEndsAReadWheneverItWasSet(t *testing.T) {
 	past := time.Unix(1, 0)
@@ -95,7 +100,7 @@ func TestADeadlineEndsAReadWheneverItWasSet(t *testing.T) {
 				failed <- err
 			}()
 			if tc.while != nil {
-				awaitWaiting(c)
+				awaitWaiting(t, c)
 				tc.while(c)
 			}
 			err := <-failed
@@ -108,15 +113,13 @@ func TestADeadlineEndsAReadWheneverItWasSet(t *testing.T) {
 }
 
 // awaitWaiting returns once a read of c waits for bytes.
-func awaitWaiting(c *Conn) {
-	for {
+func awaitWaiting(t *testing.T, c *Conn) {
+	t.Helper()
+	testenv.Eventually(t, patience, "a read that waits", func() bool {
 		c.mu.Lock()
-		waiting := c.waiting > 0
-		c.mu.Unlock()
-		if waiting {
-			return
-		}
-	}
+		defer c.mu.Unlock()
+		return c.waiting > 0
+	})
 }
 
 func TestADeadlinePassesEvenIfBytesAreThere(t *testing.T) {
@@ -140,9 +143,10 @@ func TestADeadlinePassesEvenIfBytesAreThere(t *testing.T) {
 func TestADeadlineThatWasTakenBackEndsNothing(t *testing.T) {
 	for name, later := range map[string]time.Time{"no deadline": {}, "a later one": time.Now().Add(time.Hour)} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c, far := couple(t)
-			// It is armed by a read that waits, and left so by one that does not.
-			_ = c.SetReadDeadline(time.Now().Add(soon))
+			// It is armed by a read that waits, which must have its bytes before.
+			_ = c.SetReadDeadline(time.Now().Add(time.Second))
 			read := make(chan string)
 			p := make([]byte, 8)
 			go func() {
@@ -152,7 +156,7 @@ func TestADeadlineThatWasTakenBackEndsNothing(t *testing.T) {
 				}
 				read <- string(p[:n])
 			}()
-			awaitWaiting(c)
+			awaitWaiting(t, c)
 			_, _ = far.Write([]byte("one"))
 			if got := <-read; got != "one" {
 				t.Fatalf("read %q", got)
@@ -166,11 +170,11 @@ func TestADeadlineThatWasTakenBackEndsNothing(t *testing.T) {
 				}
 				read <- string(p[:n])
 			}()
-			select {
-			case got := <-read:
-				t.Fatalf("read %q", got)
-			case <-time.After(time.Until(armed) + soon):
-			}
+			testenv.Eventually(t, patience, "the armed time to pass, and another to be armed", func() bool {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return c.armed != armed
+			})
 			_, _ = far.Write([]byte("two"))
 			if got := <-read; got != "two" {
 				t.Errorf("read %q", got)
@@ -221,7 +225,7 @@ func TestEndsAndFaultsAreThoseOfTCP(t *testing.T) {
 		c, _ := couple(t)
 		failed := make(chan error)
 		go func() { _, err := c.Read(p); failed <- err }()
-		awaitWaiting(c)
+		awaitWaiting(t, c)
 		_ = c.Close()
 		if err := <-failed; !errors.Is(err, net.ErrClosed) {
 			t.Errorf("the read ended with %v", err)
@@ -258,7 +262,7 @@ func TestALookSeesBytesAndEndsAndTakesNothing(t *testing.T) {
 		t.Errorf("read now %q, %v", p[:n], err)
 	}
 	_ = far.Close()
-	awaitEnd(c)
+	testenv.Eventually(t, patience, "the other side's end", func() bool { return !c.Quiet() })
 }
 
 func TestWhatIsTakenBackIsReadAgainBeforeAnythingElse(t *testing.T) {
@@ -298,12 +302,6 @@ func TestWhatIsTakenBackIsReadAgainBeforeAnythingElse(t *testing.T) {
 				t.Errorf("read %q, %v", got, err)
 			}
 		})
-	}
-}
-
-// awaitEnd returns once the other side's end has come.
-func awaitEnd(c *Conn) {
-	for c.Quiet() {
 	}
 }
 
